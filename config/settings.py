@@ -1,0 +1,126 @@
+"""The settings: one declaration gives the default, the check and the reference page (docs/settings.md).
+
+Order: command line, then environment (`TIDEWIRE_…`, or `TIDEWIRE_…_FILE` naming a file with the value), then
+`tidewire.yaml` in the config folder, then the default. Read once, at an entry point, and handed down.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from schemas.errors import ConfigError, shown
+from schemas.keys import WORKSPACE_PATTERN
+
+PREFIX = "TIDEWIRE_"
+
+
+class Settings(BaseModel):
+    """How this Tidewire runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path = Field(Path("data"), description="Folder of the embedded log, the tables and chDB; one process owns it.")
+    config: Path = Field(Path("config"), description="Folder of the YAML files: write keys, later segments and journeys.")
+    log: str = Field("", description="`embedded:PATH` or `kafka://host:9092,…`. Default: embedded, in the data folder.")
+    analytics: str = Field("", description="`chdb:PATH` or `clickhouse://user@host:8123/db`. Default: chDB, in the data "
+                                           "folder. The password is setting `analytics_password`.")  # fmt: skip
+    analytics_password: str = Field("", repr=False, description="Password for ClickHouse.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Pages answer loopback only, whatever stands here.")
+    port: int = Field(8088, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workspace: str = Field("default", description="Workspace of plain write keys and of commands that name none.")
+    write_keys: str = Field("", repr=False, description="Plain write keys for trials, separated by commas.")
+    partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics that are keyed by person, when created. "
+                                                         "Cannot be changed later.")  # fmt: skip
+    replication: int = Field(1, ge=1, le=7, description="Copies of each Kafka partition, when created; 3 where there are "
+                                                        "three brokers.")  # fmt: skip
+    fsync: bool = Field(True, description="Embedded log: wait for the disk before answering, so that power loss costs "
+                                          "nothing that was answered.")  # fmt: skip
+    checkpoint_records: int = Field(20_000, ge=1, description="A checkpoint is due after this many records…")
+    checkpoint_ms: int = Field(250, ge=1, description="…or this many milliseconds, whichever is first.")
+    hot_customers: int = Field(50_000, ge=100, description="Customer records kept decoded in memory, per worker.")
+    sink_batch: int = Field(20_000, ge=1, description="Rows of one ClickHouse insert, at most.")
+    sink_wait_ms: int = Field(1_000, ge=1, description="A smaller insert waits this long for more rows.")
+    most_lag: int = Field(1_000_000, ge=1, description="Collector answers 503 while the customer stage is this many "
+                                                       "records behind.")  # fmt: skip
+    most_links: int = Field(100, ge=1, description="Ids that one person may claim; more are refused, and said.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level of log lines.")
+
+    @field_validator("workspace")
+    @classmethod
+    def _is_workspace(cls, value: str) -> str:
+        if not WORKSPACE_PATTERN.match(value):
+            raise ValueError("use lower case letters, digits, - and _, at most 63")
+        return value
+
+    @property
+    def log_url(self) -> str:
+        return self.log or f"embedded:{self.data / 'log.db'}"
+
+    @property
+    def analytics_url(self) -> str:
+        return self.analytics or f"chdb:{self.data / 'clickhouse'}"
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.log_url.startswith("embedded:")
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; `overrides` are those of the command line that were given.
+
+    Raises:
+        ConfigError: with the place (file or variable), the value and the mend.
+    """
+    environ = os.environ if environ is None else environ
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    places: dict[str, str] = {name: f"--{name.replace('_', '-')}" for name in given}
+    values: dict[str, Any] = dict(given)
+    for name, value in _from_environment(environ).items():
+        places.setdefault(name, f"{PREFIX}{name.upper()}")
+        values.setdefault(name, value)
+    file = Path(values.get("config", Settings.model_fields["config"].default)) / "tidewire.yaml"
+    for name, value in _from_file(file).items():
+        places.setdefault(name, f'{file}, "{name}"')
+        values.setdefault(name, value)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        known = "" if name in Settings.model_fields else f" Settings are: {', '.join(Settings.model_fields)}."
+        raise ConfigError(places.get(name, name), f"{first['msg']}; got {shown(first['input'])}.", known.strip()) from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if variable in environ:
+            found[name] = environ[variable]
+        elif f"{variable}_FILE" in environ:
+            path = Path(environ[f"{variable}_FILE"])
+            try:
+                found[name] = path.read_text().strip()
+            except OSError as error:
+                raise ConfigError(f"{variable}_FILE", f"cannot read {path}: {error.strerror}.") from None
+    return found
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(str(file), f"cannot be read as YAML: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(str(file), "must hold settings as `name: value`.")
+    return {str(name): value for name, value in document.items()}

@@ -1,0 +1,31 @@
+"""Times: aware datetimes in UTC on the wire, whole milliseconds since 1970 in state."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(moment: datetime) -> int:
+    """Whole milliseconds since 1970; exact, no floating point.
+
+    >>> to_ms(datetime(1970, 1, 2, tzinfo=UTC))
+    86400000
+    """
+    return (moment - EPOCH) // _MILLISECOND
+
+
+def from_ms(ms: int) -> datetime:
+    """The aware UTC datetime of whole milliseconds since 1970.
+
+    >>> from_ms(86400000).isoformat()
+    '1970-01-02T00:00:00+00:00'
+    """
+    return EPOCH + timedelta(milliseconds=ms)
