@@ -12,7 +12,7 @@ from schemas.effects import Effect
 from schemas.errors import Refused
 from schemas.event import Event
 
-State = TypeVar("State", bound=msgspec.Struct)
+S = TypeVar("S", bound=msgspec.Struct)
 
 EVERY_EVENT = "*"
 
@@ -53,7 +53,7 @@ class Person(NamedTuple):
     applied: int
 
 
-class Processor(Generic[State]):
+class Processor(Generic[S]):
     """One processor. A subclass in `processors/` is found by itself.
 
     The state is folded per person key and viewed per person: `merge` makes one state of two that saw different
@@ -86,19 +86,19 @@ class Processor(Generic[State]):
             Refused: the whole event goes to `rejected`, and no processor applies it.
         """
 
-    def apply(self, state: State, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
+    def apply(self, state: S, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
         """Fold one event into the state, in place, and say what follows. `now_ms` is when it was received."""
         raise NotImplementedError
 
-    def on_timer(self, state: State, timer: str, person: Person, now_ms: int) -> Iterable[Effect]:
+    def on_timer(self, state: S, timer: str, person: Person, now_ms: int) -> Iterable[Effect]:
         """A timer of this processor is due."""
         return ()
 
-    def merge(self, one: State, other: State) -> State:
+    def merge(self, one: S, other: S) -> S:
         """One state of two that saw different events of one person. Both arguments stay as they are."""
         raise NotImplementedError
 
-    def show(self, state: State) -> dict[str, Any]:
+    def show(self, state: S) -> dict[str, Any]:
         """What people and ClickHouse see of the state: plain JSON values; stands in the portrait under `name`."""
         return {}
 

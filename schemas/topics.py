@@ -71,4 +71,4 @@ def _with_objects(schema: type[msgspec.Struct]) -> type[msgspec.Struct]:
             fields.append((field.encode_name, field.type, msgspec.field()))
         else:
             fields.append((field.encode_name, field.type, msgspec.field(default=field.default)))
-    return msgspec.defstruct(schema.__name__, fields, kw_only=True, namespace={"__doc__": schema.__doc__})  # type: ignore[arg-type]
+    return msgspec.defstruct(schema.__name__, fields, kw_only=True, namespace={"__doc__": schema.__doc__})

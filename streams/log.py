@@ -47,7 +47,7 @@ class Placed(NamedTuple):
 
     partition: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody asks a place for
 
 
 class TopicState(NamedTuple):
