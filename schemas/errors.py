@@ -2,7 +2,8 @@
 
     TidewireError          anything a person can act on; printed as one line, never as a traceback
     ├── Refused            one event, row or form was refused: reason, field, value
-    └── ConfigError        a setting or a YAML file is wrong: place, what, mend
+    ├── ConfigError        a setting or a YAML file is wrong: place, what, mend
+    └── Unreachable        what is needed does not answer, or another process holds it
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class ConfigError(TidewireError):
         self.what = what
         self.mend = mend
         super().__init__(f"{place}: {what}" + (f" {mend}" if mend else ""))
+
+
+class Unreachable(TidewireError):
+    """What is needed does not answer or is held by another process: a broker, ClickHouse, a port, the data folder.
+
+    The same command may work later, unchanged. The command line ends with exit code 3.
+    """
 
 
 def shown(value: object) -> str:
