@@ -77,19 +77,27 @@ def load_settings(overrides: Mapping[str, Any] | None = None, environ: Mapping[s
     Raises:
         ConfigError: with the place (file or variable), the value and the mend.
     """
+    return explain_settings(overrides, environ)[0]
+
+
+def explain_settings(
+    overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """The settings, and for each that is not at its default the place it came from; raises like `load_settings`."""
     environ = os.environ if environ is None else environ
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     places: dict[str, str] = {name: f"--{name.replace('_', '-')}" for name in given}
     values: dict[str, Any] = dict(given)
     for name, value in _from_environment(environ).items():
-        places.setdefault(name, f"{PREFIX}{name.upper()}")
+        variable = f"{PREFIX}{name.upper()}"
+        places.setdefault(name, variable if variable in environ else f"{variable}_FILE")
         values.setdefault(name, value)
     file = Path(values.get("config", Settings.model_fields["config"].default)) / "tidewire.yaml"
-    for name, value in _from_file(file).items():
-        places.setdefault(name, f'{file}, "{name}"')
+    for name, (value, line) in _from_file(file).items():
+        places.setdefault(name, f'{file}, line {line}, "{name}"')
         values.setdefault(name, value)
     try:
-        return Settings(**values)
+        return Settings(**values), places
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -112,15 +120,26 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _from_file(file: Path) -> dict[str, Any]:
+def _from_file(file: Path) -> dict[str, tuple[Any, int]]:
+    """The settings of a YAML file, each with its line."""
     try:
-        document = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        document = yaml.safe_load(text)
+        node = yaml.compose(text, yaml.SafeLoader)
     except FileNotFoundError:
         return {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(str(file), f"cannot be read as YAML: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(file), "is not UTF-8 text.") from None
+    except OSError as error:
+        raise ConfigError(str(file), f"cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = str(file) if mark is None else f"{file}, line {mark.line + 1}, column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(place, f"this is not YAML: {problem}.") from None
     if document is None:
         return {}
-    if not isinstance(document, dict):
-        raise ConfigError(str(file), "must hold settings as `name: value`.")
-    return {str(name): value for name, value in document.items()}
+    if not isinstance(document, dict) or not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{file}, line 1", "must hold settings as `name: value`.")
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    return {str(name): (value, lines.get(str(name), 1)) for name, value in document.items()}

@@ -3,7 +3,7 @@
     TidewireError          anything a person can act on; printed as one line, never as a traceback
     ├── Refused            one event, row or form was refused: reason, field, value
     ├── ConfigError        a setting or a YAML file is wrong: place, what, mend
-    └── Unreachable        what is needed does not answer, or another process holds it
+    └── Unreachable        what is needed does not answer, or another process holds it (LogBusy, LogInUse …)
 """
 
 from __future__ import annotations

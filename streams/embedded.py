@@ -25,7 +25,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 import structlog
 
-from schemas.errors import TidewireError
+from schemas.errors import TidewireError, Unreachable
 from streams.log import TP, LogBusy, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ _decode_headers = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 Result = TypeVar("Result")
 
 
-class LogInUse(TidewireError):
+class LogInUse(Unreachable):
     """Another process holds the log."""
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import unpack_from
 from typing import NamedTuple, Protocol
 
-from schemas.errors import TidewireError
+from schemas.errors import Unreachable
 
 
 class TP(NamedTuple):
@@ -60,7 +60,7 @@ class TopicState(NamedTuple):
     is_compacted: bool
 
 
-class LogBusy(TidewireError):
+class LogBusy(Unreachable):
     """The log cannot take more now. The same records may be offered again after `retry_after_s` seconds."""
 
     def __init__(self, what: str, retry_after_s: int = 1) -> None:
