@@ -1,0 +1,32 @@
+CREATE VIEW person_list
+(
+    workspace LowCardinality(String) COMMENT 'Whose data this is.',
+    person String COMMENT 'Person key.',
+    user_id String COMMENT 'User id; empty while the person is anonymous.',
+    name String COMMENT 'Full name.',
+    email String COMMENT 'E-mail address.',
+    phone String COMMENT 'Phone number.',
+    company String COMMENT 'Company, by the newest group call or the trait company.',
+    locale LowCardinality(String) COMMENT 'Locale, such as en-GB.',
+    timezone LowCardinality(String) COMMENT 'Time zone, such as Europe/Paris.',
+    first_seen Nullable(DateTime64(3, 'UTC')) COMMENT 'Time of the first event.',
+    last_seen Nullable(DateTime64(3, 'UTC')) COMMENT 'Time of the newest event.',
+    events UInt64 COMMENT 'How many events.',
+    visits UInt64 COMMENT 'How many visits.',
+    orders UInt64 COMMENT 'How many orders.',
+    revenue Map(String, Decimal(18, 4)) COMMENT 'Revenue by currency, less refunds.',
+    first_order_at Nullable(DateTime64(3, 'UTC')) COMMENT 'Time of the first order.',
+    last_order_at Nullable(DateTime64(3, 'UTC')) COMMENT 'Time of the newest order.',
+    traits JSON COMMENT 'The newest value of every trait.',
+    identities Array(String) COMMENT 'Every person key whose history is hers, her own among them.',
+    sections String COMMENT 'What each processor shows of her, by its name: JSON text.',
+    updated_at DateTime64(3, 'UTC') COMMENT 'When this portrait was made.',
+    revision UInt64 COMMENT 'Of two portraits of a key the higher is read.'
+)
+AS SELECT
+    workspace, key AS person, user_id, name, email, phone, company, locale, timezone, first_seen, last_seen,
+    events, visits, orders, revenue, first_order_at, last_order_at, traits, identities, sections, updated_at,
+    revision
+FROM people FINAL
+WHERE merged_into = ''
+COMMENT 'Everybody, once: those who were merged into another are left out.'
