@@ -1,0 +1,100 @@
+"""What the tests share, and what becomes of tests whose machine lacks something.
+
+A test says by a marker what it needs beside Python: `kafka`, `node` or `browser`. Where that is missing the test is
+skipped and the run says so in one line at its end; under CI=true it fails, so that nothing is left out unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import pytest
+
+from tests import kafka_broker
+
+OUTSIDE_KAFKA = "TIDEWIRE_TEST_KAFKA"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_LEFT_OUT = "left out: needs "
+
+
+def _lacking_kafka() -> str:
+    if os.environ.get(OUTSIDE_KAFKA):
+        return ""
+    lacking = kafka_broker.missing()
+    return f"Apache Kafka, and for that {lacking}, or {OUTSIDE_KAFKA}=host:port" if lacking else ""
+
+
+def _lacking_node() -> str:
+    return "" if shutil.which("node") and shutil.which("npm") else "Node.js with npm"
+
+
+def _lacking_browser() -> str:
+    return "" if any(shutil.which(name) for name in BROWSERS) else "Chromium"
+
+
+NEEDS: dict[str, Callable[[], str]] = {
+    "kafka": lru_cache(_lacking_kafka),
+    "node": lru_cache(_lacking_node),
+    "browser": lru_cache(_lacking_browser),
+}
+
+
+def is_ci() -> bool:
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("kafka"):
+            item.add_marker(pytest.mark.xdist_group("kafka"))  # one worker, so one broker
+
+
+@pytest.hookimpl(tryfirst=True)  # before a fixture tries to start what is missing
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker, lacking in NEEDS.items():
+        if item.get_closest_marker(marker) and lacking():
+            if is_ci():
+                pytest.fail(f"CI=true, and this test needs {lacking()}", pytrace=False)
+            pytest.skip(_LEFT_OUT + lacking())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if _LEFT_OUT in reason:
+            what = reason.partition(_LEFT_OUT)[2]
+            left_out[what] = left_out.get(what, 0) + 1
+    if left_out:
+        said = "; ".join(f"{count} tests that need {what}" for what, count in left_out.items())
+        terminalreporter.write_line(f"Left out: {said}.", yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """URL of a running Kafka, shared by the tests of a run: give topics and groups names of your own."""
+    outside = os.environ.get(OUTSIDE_KAFKA)
+    if outside:
+        yield f"kafka://{outside}"
+        return
+    with kafka_broker.Kafka() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[kafka_broker.Kafka]:
+    """A Kafka for one test alone, to stop, kill, pause and start again."""
+    if kafka_broker.missing():  # an outside one must not be hurt
+        pytest.skip(f"{_LEFT_OUT}a Kafka of its own, and for that {kafka_broker.missing()}")
+    with kafka_broker.Kafka() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser."""
+    return next(path for path in map(shutil.which, BROWSERS) if path)

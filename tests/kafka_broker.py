@@ -1,0 +1,326 @@
+"""A real Apache Kafka on this machine, from jars that Maven copies: for the tests, and for trying the Kafka ground.
+
+    python -m tests.kafka_broker --brokers 1 --port 9092 [--data DIR]
+
+Needs Java 17 and, the first time, Maven. Brokers listen on loopback only, each is broker and controller (KRaft).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+HERE = Path(__file__).parent
+POM = HERE / "kafka" / "pom.xml"
+CACHE = HERE.parent / ".cache" / "kafka"
+OLDEST_JAVA = 17
+STARTS_WITHIN_S = 60.0
+STOPS_WITHIN_S = 20.0
+
+
+def missing() -> str:
+    """What this machine lacks to start Kafka, as words for a person; empty where it lacks nothing."""
+    java = _java_version()
+    if java < OLDEST_JAVA:
+        return f"Java {OLDEST_JAVA}" + (f" (found {java})" if java else "")
+    if not _jars().exists() and shutil.which("mvn") is None:
+        return "Maven"
+    return ""
+
+
+def _java_version() -> int:
+    java = shutil.which("java")
+    if java is None:
+        return 0
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(\d+)', said)
+    return int(found.group(1)) if found else 0
+
+
+def _jars() -> Path:
+    """The folder for the jars of the versions in pom.xml."""
+    found = re.search(r"<artifactId>(kafka_[\d.]+)</artifactId>\s*<version>([\d.]+)</version>", POM.read_text())
+    assert found is not None
+    return CACHE / "-".join(found.groups())
+
+
+def jars() -> Path:
+    """The folder with the jars, copied there by Maven the first time."""
+    folder = _jars()
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may be copying them
+        if not folder.exists():
+            partial = folder.with_name(folder.name + ".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            subprocess.run(
+                ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime",
+                 f"-DoutputDirectory={partial}"],
+                check=True, stdout=sys.stderr,
+            )  # fmt: skip
+            partial.rename(folder)
+    return folder
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on now."""
+    with_ports = [socket.socket() for _ in range(count)]
+    try:
+        for one in with_ports:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in with_ports]
+    finally:
+        for one in with_ports:
+            one.close()
+
+
+class Broker:
+    """One process of Kafka. It keeps its ports and its data over `kill` and `start`."""
+
+    def __init__(self, number: int, port: int, controller_port: int, folder: Path, settings: Mapping[str, str]) -> None:
+        self.number, self.port, self.controller_port, self.folder = number, port, controller_port, folder
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the broker was not started"
+        return self._process.pid
+
+    def format(self, cluster_id: str, voters: str) -> None:
+        """Write its settings and, in a new folder, make its storage."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.number),
+            "controller.quorum.voters": voters,
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.folder / "data"),
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": "0",
+            # A broker that was killed is let in again when its old session has ended: 9 s by default.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
+            **self._settings,
+        }
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        if not (self.folder / "data" / "meta.properties").exists():
+            done = subprocess.run(
+                ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool",
+                 "format", "-t", cluster_id, "-c", str(self._properties)],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise RuntimeError(f"Kafka cannot make its storage: {done.stdout}{done.stderr}")
+
+    @property
+    def _properties(self) -> Path:
+        return self.folder / "server.properties"
+
+    def start(self) -> None:
+        with (self.folder / "broker.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars()}/*", "kafka.Kafka", str(self._properties)],
+                stdout=output, stderr=output, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End it in good order; by force when that takes too long."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                self._process.wait(STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        assert self._process is not None, "the broker was not started"
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def last_words(self) -> str:
+        return "\n".join((self.folder / "broker.log").read_text(errors="replace").splitlines()[-20:])
+
+
+class Kafka:
+    """A cluster of one or more brokers, as a context manager.
+
+    >>> with Kafka(brokers=1) as kafka:  # doctest: +SKIP
+    ...     print(kafka.url)
+    kafka://127.0.0.1:41237
+
+    Args:
+        port: of the first broker, the others follow; 0 takes free ones.
+        data: folder to keep; without one, a temporary folder that goes with the cluster.
+        settings: further broker settings, such as {"log.retention.check.interval.ms": "1000"}.
+    """
+
+    def __init__(
+        self, brokers: int = 1, port: int = 0, data: Path | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._is_temporary = data is None
+        self.folder = data if data is not None else Path(tempfile.mkdtemp(prefix="tidewire-kafka-"))
+        free = free_ports(2 * brokers)
+        ports = [port + i for i in range(brokers)] if port else free[brokers:]
+        copies = str(min(3, brokers))
+        in_sync = str(max(1, min(3, brokers) - 1))
+        for_cluster = {
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": in_sync,
+            **(settings or {}),
+        }
+        self.brokers = [
+            Broker(i + 1, ports[i], free[i], self.folder / f"broker-{i + 1}", for_cluster) for i in range(brokers)
+        ]
+
+    @property
+    def bootstrap(self) -> str:
+        return ",".join(broker.address for broker in self.brokers)
+
+    @property
+    def url(self) -> str:
+        return f"kafka://{self.bootstrap}"
+
+    def start(self) -> None:
+        """Start the brokers and wait until each is in the cluster.
+
+        Raises:
+            RuntimeError: one ended, or did not come up in time; with its last words.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        identity = self.folder / "cluster-id"
+        if not identity.exists():
+            identity.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        voters = ",".join(f"{broker.number}@127.0.0.1:{broker.controller_port}" for broker in self.brokers)
+        for broker in self.brokers:
+            broker.format(identity.read_text(), voters)
+            broker.start()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + STARTS_WITHIN_S
+        while True:
+            try:
+                if len(self._seen()) == len(self.brokers):
+                    return
+            except (KafkaError, OSError):  # not there yet
+                time.sleep(0.1)
+            for broker in self.brokers:
+                if not broker.is_running:
+                    raise RuntimeError(f"broker {broker.number} ended while starting:\n{broker.last_words()}")
+            if time.monotonic() > deadline:
+                words = "\n".join(broker.last_words() for broker in self.brokers)
+                raise RuntimeError(f"Kafka was not ready within {STARTS_WITHIN_S:.0f} s:\n{words}")
+
+    def _seen(self) -> Sequence[object]:
+        for broker in self.brokers:  # cheaper than a client that tries again by itself, and quiet
+            socket.create_connection(("127.0.0.1", broker.port), timeout=1).close()
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=5000, request_timeout_ms=5000)
+        try:
+            alive: list[object] = [node for node in admin.describe_cluster()["brokers"] if not node["is_fenced"]]
+            return alive
+        finally:
+            admin.close()
+
+    def stop(self) -> None:
+        # All are asked first: a controller that is left alone waits in vain for the others.
+        for broker in self.brokers:
+            if broker.is_running:
+                broker.resume()
+                os.kill(broker.pid, signal.SIGTERM)
+        for broker in self.brokers:
+            broker.stop()
+        if self._is_temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Kafka:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _die_with_parent() -> None:
+    """Runs in the new process, before Java: end when the process that started it ends, however it ends. Linux only."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kafka_broker", description="Start Apache Kafka for a trial.")
+    parser.add_argument("--brokers", type=int, default=1, choices=(1, 2, 3, 5))
+    parser.add_argument("--port", type=int, default=9092, help="of the first broker; the others follow")
+    parser.add_argument("--data", type=Path, help="folder to keep; default: a temporary one")
+    given = parser.parse_args(arguments)
+    lacking = missing()
+    if lacking:
+        print(f"Kafka needs {lacking} on this machine.", file=sys.stderr)
+        return 1
+    kafka = Kafka(given.brokers, given.port, given.data)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it stops its brokers then, too
+    try:
+        with kafka:
+            print(f"Kafka is ready: TIDEWIRE_LOG={kafka.url}  (Ctrl-C stops it)", flush=True)
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
