@@ -60,8 +60,10 @@ class Processor(Generic[S]):
     events. The laws, which the acceptance suite holds every processor to:
 
     - `apply` and `on_timer` depend on their arguments alone; `apply` changes `state` in place.
-    - merge(fold(some events), fold(the other events)) == fold(all of them), in either order.
-    - Where order matters, it is the events' own times, not their arrival.
+    - merge(fold(some events), fold(the other events)) shows the same as fold(all of them), in either order.
+    - Where order matters, it is the events' own times (then their message ids), not their arrival. A processor that
+      forgets says by `exact_for_ms` how late is too late, and counts what came later.
+    - The state is bounded, whatever is sent.
     """
 
     name: ClassVar[str]
@@ -69,12 +71,16 @@ class Processor(Generic[S]):
     about: ClassVar[str]  # one sentence
     wants: ClassVar[frozenset[str]] = frozenset({EVERY_EVENT})
     """Event labels (`Order Completed`, `Page`, `Identify`, see `Event.label`), or EVERY_EVENT."""
+    after: ClassVar[tuple[str, ...]] = ()
+    """Names of processors that must see each event before this one."""
+    exact_for_ms: ClassVar[int | None] = None
+    """How far an event may come behind the newest one before it and still count in full; None: however far."""
 
     State: ClassVar[type[msgspec.Struct]]
     Settings: ClassVar[type[BaseModel]] = NoSettings
     tables: ClassVar[tuple[Table, ...]] = ()
     cases: ClassVar[tuple[Mapping[str, Any], ...]] = ()
-    """Examples for the acceptance suite: `{"events": [...], "shows": {...}}`; see docs/adding-a-processor.md."""
+    """Examples for the acceptance suite: `{"case": …, "events": […], "shows": {…}}`; see docs/adding-a-processor.md."""
 
     def __init__(self, settings: BaseModel | None = None) -> None:
         self.settings: Any = settings if settings is not None else self.Settings()

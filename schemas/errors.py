@@ -23,7 +23,10 @@ class Refused(TidewireError):
         field: dotted path of the offending value, such as `properties.total`; empty for the whole input.
         value: the offending value as text, shortened.
         mend: what to change.
+        processor: name of the processor that refused it; empty where it was none.
     """
+
+    processor = ""
 
     def __init__(self, reason: str, *, field: str = "", value: object = None, mend: str = "") -> None:
         self.reason = reason
