@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -26,7 +28,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     kind: str
     about: str
-    facts: dict[str, str | int | float | bool | None] = {}
+    facts: Mapping[str, str | int | float | bool | None] = {}
 
 
 class Timer(msgspec.Struct, frozen=True):

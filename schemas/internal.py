@@ -1,4 +1,8 @@
-"""What the customer stage sends to itself: values of topic `internal`, keyed by the person they are for. MessagePack.
+"""What the customer stage sends to itself, in topic `events` among the events, keyed by the person it is for. JSON.
+
+They stand in the same topic as the events so that everything that happens to a person is one ordered log, and a replay
+decides everything again in the same order (docs/decisions/0003-one-ordered-log.md). Readers of `events` who want only
+events skip the records that carry the header `tidewire`.
 
 Each message names its `origin`, the input record that caused it, so that what it causes in turn has the same id
 however often it is sent.
@@ -8,15 +12,18 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.customer import Claim, Part
+from schemas.customer import Claim
+
+HEADER = "tidewire"
+HEADERS = ((HEADER, b"internal"),)
 
 
-class Message(msgspec.Struct, tag_field="kind", kw_only=True):
+class Message(msgspec.Struct, tag_field="kind", kw_only=True, omit_defaults=True):
     """What all of them carry.
 
     Attributes:
         to: the person key it is for.
-        origin: `topic-partition@offset` of the input record that caused it, and the ordinal among its effects.
+        origin: `topic-partition@offset` of the input record that caused it.
         at_ms: the time of that record, ms since 1970.
         path: the keys that passed it on, the first first.
     """
@@ -28,13 +35,15 @@ class Message(msgspec.Struct, tag_field="kind", kw_only=True):
 
 
 class Forward(Message, tag="forward", kw_only=True):
-    """An event for a key that was merged, or that stood in the wrong partition: apply it to part `part`."""
+    """An event of key `part` that was merged, or that stood in the wrong partition.
+
+    `fence` and `offset` say where it first stood: name of the partition, such as `events-3`, and offset.
+    """
 
     part: str
-    fence: str  # name of the partition it first stood in, such as `events-3`
+    fence: str
     offset: int
-    event: bytes  # the value of its record in `events`
-    via: list[str] = []
+    event: msgspec.Raw
 
 
 class Merge(Message, tag="merge", kw_only=True):
@@ -44,10 +53,9 @@ class Merge(Message, tag="merge", kw_only=True):
 
 
 class Absorb(Message, tag="absorb", kw_only=True):
-    """The parts of a key that was merged into `to`."""
+    """Parts that belong to `to` from now on: MessagePack of a map from person key to `schemas.customer.Part`."""
 
-    parts: dict[str, Part]
-    claim: Claim | None = None
+    parts: bytes
 
 
 class Refuse(Message, tag="refuse", kw_only=True):
@@ -58,9 +66,10 @@ class Refuse(Message, tag="refuse", kw_only=True):
 
 
 class Release(Message, tag="release", kw_only=True):
-    """Send the parts that came through `key` to `heir`."""
+    """Send the parts that came through `key`, before its turn `turn`, to `heir`."""
 
     key: str
+    turn: int
     heir: str
 
 
@@ -76,5 +85,10 @@ class Tick(Message, tag="tick", kw_only=True):
 
 Internal = Forward | Merge | Absorb | Refuse | Release | Unmerge | Tick
 
-encode_internal = msgspec.msgpack.Encoder().encode
-decode_internal = msgspec.msgpack.Decoder(Internal).decode
+encode_internal = msgspec.json.Encoder().encode
+decode_internal = msgspec.json.Decoder(Internal).decode
+
+
+def is_internal(headers: tuple[tuple[str, bytes], ...]) -> bool:
+    """Whether a record of topic `events` is the stage's own message, and no event."""
+    return any(name == HEADER for name, _ in headers)

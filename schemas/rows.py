@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -67,7 +68,7 @@ class LedgerLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     kind: str
     about: str
     cause: str
-    facts: dict[str, str | int | float | bool | None] = {}
+    facts: Mapping[str, str | int | float | bool | None] = {}
 
 
 encode_json = msgspec.json.Encoder(decimal_format="string").encode

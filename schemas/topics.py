@@ -8,7 +8,6 @@ import msgspec
 
 from schemas.customer import Customer
 from schemas.event import Event
-from schemas.internal import Internal
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
 from schemas.times import DAY_MS
@@ -40,9 +39,8 @@ TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
         Topic("events", "person key", Event, "json", 365 * DAY_MS, True,
-              "Accepted events, the whole body as sent plus the four times."),
-        Topic("internal", "person key", Internal, "msgpack", 7 * DAY_MS, True,
-              "What the customer stage sends to itself: merges, absorbed parts, forwarded events, due timers."),
+              "Accepted events, the whole body as sent plus the four times. Records with the header `tidewire` are the "
+              "customer stage's own messages among them (schemas/internal.py); skip them."),
         Topic("customers", "person key", Customer, "msgpack", None, True,
               "The newest state of every person key: the changelog of the customer stage."),
         Topic("profiles", "person key", Portrait, "json", None, False,

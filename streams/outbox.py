@@ -1,0 +1,106 @@
+"""The outbox of the customer stage: what follows from the records handled, on its way to the log.
+
+Two kinds leave at different times. Messages to other persons, decisions and dead letters leave after each batch, in
+order. Rows and portraits are states: only the newest of each key matters, so they are gathered by key and leave with
+the next checkpoint. All of it is acknowledged before the state that says it happened is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import msgspec
+
+from processors.base import Table
+from schemas.effects import Decision, Row
+from schemas.errors import Refused
+from schemas.internal import Internal, encode_internal
+from schemas.rejected import Rejected, encode_rejected
+from schemas.rows import LedgerLine, TableRow, encode_json
+from schemas.times import from_ms
+from streams.log import Outgoing, Record
+
+RowKey = tuple[str, str, tuple[object, ...]]
+
+
+def effect_id(*parts: object) -> str:
+    """The same for the same parts, whenever and wherever it is made: 32 hexadecimal digits."""
+    return blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class Outbox:
+    """What waits to be sent. `table_of` gives the table of a row's type."""
+
+    def __init__(self, table_of: Mapping[type[msgspec.Struct], Table]) -> None:
+        self._table_of = table_of
+        self.messages: dict[str, list[Outgoing]] = {}
+        self.rows: dict[RowKey, Outgoing] = {}
+        self._origin = ""
+        self._at_ms = 0
+        self._ordinal = 0
+
+    def begin(self, origin: str, at_ms: int) -> None:
+        """From here on everything follows from the input record `origin`."""
+        self._origin, self._at_ms, self._ordinal = origin, at_ms, 0
+
+    @property
+    def origin(self) -> str:
+        return self._origin
+
+    @property
+    def at_ms(self) -> int:
+        return self._at_ms
+
+    def send(self, message: Internal) -> None:
+        self._put("internal", message.to.encode(), encode_internal(message))
+
+    def decide(self, person: str, processor: str, decision: Decision) -> None:
+        self._ordinal += 1
+        line = LedgerLine(
+            id=effect_id(self._origin, processor, self._ordinal),
+            workspace=person.partition("/")[0], person=person, at=from_ms(self._at_ms), processor=processor,
+            kind=decision.kind, about=decision.about, cause=self._origin, facts=decision.facts,
+        )  # fmt: skip
+        self._put("decisions", person.encode(), encode_json(line))
+
+    def reject(self, refused: Refused, record: Record, **known: object) -> None:
+        """A record went wrong; `known` are further fields of `Rejected`."""
+        letter = Rejected.of(
+            refused,
+            id=effect_id(record.topic, record.partition, record.offset, refused.processor, refused.reason),
+            at=from_ms(record.timestamp_ms), by="stage",
+            record=record.value or b"", record_key=record.key or b"",
+            topic=record.topic, partition=record.partition, offset=record.offset, processor=refused.processor, **known,
+        )  # fmt: skip
+        self._put("rejected", letter.key.encode() or record.key, encode_rejected(letter))
+
+    def row(self, part: str, version: int, row: Row) -> None:
+        values = row.values
+        table = self._table_of[type(values)]
+        line = TableRow(
+            table=table.name, workspace=part.partition("/")[0], key=part, version=version, is_deleted=row.is_deleted,
+            values=msgspec.Raw(encode_json(values)),
+        )  # fmt: skip
+        identity = (table.name, part, tuple(getattr(values, column) for column in table.key))
+        self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
+        self.rows[identity] = Outgoing(part.encode(), encode_json(line))
+
+    def _put(self, topic: str, key: bytes | None, value: bytes) -> None:
+        waiting = self.messages.get(topic)
+        if waiting is None:
+            self.messages[topic] = [Outgoing(key, value)]
+        else:
+            waiting.append(Outgoing(key, value))
+
+    def take_messages(self) -> dict[str, list[Outgoing]]:
+        taken, self.messages = self.messages, {}
+        return taken
+
+    def take_rows(self) -> list[Outgoing]:
+        taken, self.rows = self.rows, {}
+        return list(taken.values())
+
+    def clear(self) -> None:
+        """Forget what waits: it will follow again from the same records."""
+        self.messages, self.rows = {}, {}
