@@ -15,7 +15,7 @@ import msgspec
 from processors.base import Table
 from schemas.effects import Decision, Row
 from schemas.errors import Refused
-from schemas.internal import Internal, encode_internal
+from schemas.internal import HEADERS, Internal, encode_internal
 from schemas.rejected import Rejected, encode_rejected
 from schemas.rows import LedgerLine, TableRow, encode_json
 from schemas.times import from_ms
@@ -53,7 +53,7 @@ class Outbox:
         return self._at_ms
 
     def send(self, message: Internal) -> None:
-        self._put("internal", message.to.encode(), encode_internal(message))
+        self._put("events", message.to.encode(), encode_internal(message), HEADERS)
 
     def decide(self, person: str, processor: str, decision: Decision) -> None:
         self._ordinal += 1
@@ -86,12 +86,8 @@ class Outbox:
         self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
         self.rows[identity] = Outgoing(part.encode(), encode_json(line))
 
-    def _put(self, topic: str, key: bytes | None, value: bytes) -> None:
-        waiting = self.messages.get(topic)
-        if waiting is None:
-            self.messages[topic] = [Outgoing(key, value)]
-        else:
-            waiting.append(Outgoing(key, value))
+    def _put(self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
+        self.messages.setdefault(topic, []).append(Outgoing(key, value, None, headers))
 
     def take_messages(self) -> dict[str, list[Outgoing]]:
         taken, self.messages = self.messages, {}

@@ -44,6 +44,9 @@ class Customers(Protocol):
     def touch(self, key: str, customer: Customer) -> None:
         """The record was changed."""
 
+    def show(self, key: str) -> None:
+        """What is known of the person was changed."""
+
 
 class Stage:
     """Handles records. `counts` says how many went which way."""
@@ -91,7 +94,7 @@ class Stage:
             return
         out.begin(_origin(record), event.received_ms)
         self._step(key, customer, record.offset, customers)
-        self._arrive(key, customer, event, record, _fence(record), record.offset, out)
+        self._arrive(key, customer, event, record, _fence(record), record.offset, customers, out)
 
     def _is_misplaced(self, key: str, record: Record) -> bool:
         # Asked only where the partition has no record of the key: a misplaced key never gets one.
@@ -103,18 +106,19 @@ class Stage:
         customers.touch(key, customer)
 
     def _arrive(
-        self, key: str, customer: Customer, event: Event, record: Record, fence: str, offset: int, out: Outbox
-    ) -> None:
+        self, key: str, customer: Customer, event: Event, record: Record, fence: str, offset: int,
+        customers: Customers, out: Outbox,
+    ) -> None:  # fmt: skip
         """An event at its own key: it may claim others, and goes where the key was merged into."""
         claim_keys(key, customer, event, self.most_links, out)
         if customer.redirect:
             self.counts["forwarded"] += 1
-            raw = record.value if record.headers == () else None
             out.send(Forward(
                 to=customer.redirect, origin=out.origin, at_ms=out.at_ms, path=[key], part=key, fence=fence,
-                offset=offset, event=msgspec.Raw(raw or _event_of(record)),
+                offset=offset, event=msgspec.Raw(_event_of(record)),
             ))  # fmt: skip
         else:
+            customers.show(key)
             self._apply(key, customer, key, event, record, fence, offset, out)
 
     def _apply(
@@ -162,7 +166,8 @@ class Stage:
         try:
             message: Internal = decode_internal(record.value or b"")
         except msgspec.DecodeError as error:
-            raise Refused("the record is marked as the stage's own message and cannot be read", value=str(error)) from error
+            reason = "the record is marked as the stage's own message and cannot be read"
+            raise Refused(reason, value=str(error)) from error
         key = message.to
         customer = customers.get(key)
         if record.offset <= customer.offset:
@@ -172,7 +177,8 @@ class Stage:
         self._step(key, customer, record.offset, customers)
         match message:
             case Forward():
-                self._forward(key, customer, message, record, out)
+                self._forward(key, customer, message, record, customers, out)
+                return
             case Merge():
                 on_merge(key, customer, message, out)
             case Absorb():
@@ -187,12 +193,16 @@ class Stage:
                 on_unmerge(key, customer, message, out)
             case Tick():
                 self._tick(key, customer, message, record, out)
+        customers.show(key)
 
-    def _forward(self, key: str, customer: Customer, message: Forward, record: Record, out: Outbox) -> None:
+    def _forward(
+        self, key: str, customer: Customer, message: Forward, record: Record, customers: Customers, out: Outbox
+    ) -> None:
         event = decode_event(bytes(message.event))
         if key == message.part and not message.path:  # it had stood in the wrong partition
-            self._arrive(key, customer, event, record, message.fence, message.offset, out)
+            self._arrive(key, customer, event, record, message.fence, message.offset, customers, out)
         elif not pass_on(key, customer, message, out):
+            customers.show(key)
             self._apply(key, customer, message.part, event, record, message.fence, message.offset, out)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
@@ -207,7 +217,8 @@ class Stage:
                 if not self.is_careful:
                     raise
                 part = customer.parts[part_key] = decode_part(before)
-                part.timers = {name: due for name, due in part.timers.items() if not name.startswith(f"{failed.processor}:")}
+                own = f"{failed.processor}:"
+                part.timers = {name: due for name, due in part.timers.items() if not name.startswith(own)}
                 self.counts["rejected"] += 1
                 out.reject(_bug(failed), record, workspace=key.partition("/")[0], key=key)
                 continue

@@ -1,0 +1,141 @@
+"""The Faust app of the customer stage: group membership, rebalancing and commits; the work itself is the worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+
+from config.settings import Settings
+from processors.fold import Fold
+from streams.embedded import EmbeddedLog
+from streams.kafka import KafkaLog
+from streams.log import TP, Log
+from streams.metrics import StageMetrics
+from streams.transport import Batch, BatchSchema, register
+from streams.worker import EVENTS, GROUP, Worker
+
+log = structlog.get_logger(__name__)
+
+SESSION_TIMEOUT_S = 10.0  # so long the partitions of a worker that died stand still
+STUCK_S = 120.0  # records wait, and nothing moves: the process ends, and another takes over
+EXIT_BUG = 70  # EX_SOFTWARE
+
+Fatal = Callable[[str, BaseException | None], None]
+
+
+def end_process(what: str, error: BaseException | None) -> None:
+    """End at once, acknowledging nothing. What was not checkpointed comes again."""
+    log.critical("worker_ends", why=what, error=repr(error) if error else None, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_BUG)
+
+
+class CustomerApp:
+    """The customer stage as a member of its group. Start it in the event loop it is to run in."""
+
+    def __init__(
+        self, log_: Log, fold: Fold, settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process
+    ) -> None:
+        register()
+        logging.getLogger("faust").setLevel(logging.WARNING)
+        logging.getLogger("mode").setLevel(logging.WARNING)
+        self._log = log_
+        self._fatal = fatal
+        is_embedded = isinstance(log_, EmbeddedLog)
+        self.faust = faust.App(
+            GROUP,
+            broker="embedded://" if is_embedded else "kafka://",
+            store="memory://",
+            datadir=str(settings.data / "faust"),
+            processing_guarantee="at_least_once",  # and effects that are the same however often they happen
+            topic_partitions=log_.partitions(EVENTS),
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+            stream_wait_empty=False,
+            stream_buffer_maxsize=16,  # batches
+            stream_recovery_delay=0.0,
+            broker_commit_interval=0.25,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            broker_heartbeat_interval=3.0,
+            broker_rebalance_timeout=30.0,
+            broker_request_timeout=30.0,
+            consumer_auto_offset_reset="earliest",
+            loop=asyncio.get_running_loop(),
+        )
+        self.faust.ground = log_
+        self.faust.kafka_options = {} if not isinstance(log_, KafkaLog) else log_.client_options
+        self.worker = Worker(
+            log_, fold, folder=settings.data / "customers", mark=self._mark, metrics=metrics,
+            checkpoint_records=settings.checkpoint_records, checkpoint_ms=settings.checkpoint_ms,
+            hot_customers=settings.hot_customers, most_links=settings.most_links,
+            lease_s=None if is_embedded else SESSION_TIMEOUT_S * 0.8,
+        )  # fmt: skip
+        self.faust.agent(self.faust.topic(EVENTS, schema=BatchSchema()), name="customers")(self._agent)
+        self.faust.on_partitions_assigned.connect(self._assigned, weak=False)
+        self.faust.on_partitions_revoked.connect(self._revoked, weak=False)
+        self._watchdog: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        await self.worker.start(lambda error: self._fatal("the worker failed", error))
+        await self.faust.start()
+        self._watchdog = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Checkpoint, commit, leave the group."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.gather(self._watchdog, return_exceptions=True)
+        self.faust.consumer.stop_flow()
+        await self.worker.stop()
+        await self.faust.stop()
+
+    def _mark(self, partition: int, offset: int) -> None:
+        self.faust.consumer.mark(TP(EVENTS, partition), offset)
+
+    async def _agent(self, stream: Any) -> None:
+        # Nothing may raise out of here: Faust would take what raised for done.
+        try:
+            async for batch in stream:
+                assert isinstance(batch, Batch)
+                await self.worker.process(batch.partition, batch.records)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._fatal("the customer stage failed", error)
+
+    async def _assigned(self, sender: Any, assigned: set[Any], **kwargs: Any) -> None:
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == EVENTS)
+        try:
+            await self.worker.own(partitions, self.faust.consumer_generation_id)
+        except BaseException as error:
+            self._fatal("the state could not be restored", error)
+
+    async def _revoked(self, sender: Any, revoked: set[Any], **kwargs: Any) -> None:
+        partitions = [tp.partition for tp in revoked if tp.topic == EVENTS]
+        if not partitions:
+            return
+        try:
+            await self.worker.release(partitions)
+            await self.faust.consumer.commit()
+        except Exception as error:
+            self._fatal("the partitions could not be released", error)
+
+    async def _watch(self) -> None:
+        """Faust's consumer can fall silent without an error; then this process must end, that another take over."""
+        seen: tuple[int, ...] = ()
+        since = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(5.0)
+            now = asyncio.get_running_loop().time()
+            progress = self.worker.progress()
+            if progress != seen or not self.worker.behind:
+                seen, since = progress, now
+            elif now - since > STUCK_S:
+                self._fatal(f"{self.worker.behind} records wait, and nothing moved for {STUCK_S:.0f} s", None)

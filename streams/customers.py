@@ -1,0 +1,220 @@
+"""The customer records of one owned partition: decoded where they are hot, encoded on disk, all of it in the changelog.
+
+A record is *hot* while it is in memory, *dirty* from its first change until the next checkpoint takes it, and *in
+flight* from then until changelog and disk have it. Only records that are neither dirty nor in flight leave memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import structlog
+
+from schemas.customer import Customer, Head, decode_customer, decode_head, encode_state
+from schemas.errors import TidewireError
+from streams.log import TP, Log, Outgoing, Placed
+from streams.stage import next_due_ms
+from streams.store import Change, CustomerStore
+
+log = structlog.get_logger(__name__)
+
+CHANGELOG = "customers"
+RESTORE_CHUNK = 5_000  # records
+EVENTS_ID = b"\0events"  # the key in the changelog under which the id of topic `events` stands
+
+
+class Encoded(NamedTuple):
+    """A record as a checkpoint took it: for the disk and for the changelog."""
+
+    key: str
+    change: Change
+    outgoing: Outgoing
+
+
+class PartitionCustomers:
+    """Records of one partition, in memory and on disk. See `streams.stage.Customers`."""
+
+    def __init__(self, partition: int, store: CustomerStore, log_: Log, most_hot: int) -> None:
+        self.partition = partition
+        self.epoch = 0
+        self._store = store
+        self._log = log_
+        self._most_hot = most_hot
+        self._hot: dict[str, Customer] = {}
+        self._due: dict[str, int] = {}  # of hot records: the due time under which the disk knows them
+        self._dirty: dict[str, Customer] = {}
+        self._in_flight: set[str] = set()
+        self._shown: set[str] = set()
+        self._changelog_next = 0
+
+    # --- what the stage asks for
+
+    def get(self, key: str) -> Customer:
+        customer = self._hot.get(key)
+        if customer is None:
+            customer = self._admit(key, self._store.get([key.encode()])[0])
+        return customer
+
+    def touch(self, key: str, customer: Customer) -> None:
+        self._dirty[key] = customer
+
+    def show(self, key: str) -> None:
+        self._shown.add(key)
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Bring records into memory together: one look-up on disk costs half of several."""
+        missing = [key for key in keys if key not in self._hot]
+        if missing:
+            for key, value in zip(missing, self._store.get([key.encode() for key in missing]), strict=True):
+                self._admit(key, value)
+
+    def _admit(self, key: str, value: bytes | None) -> Customer:
+        customer = Customer() if value is None else decode_customer(value)
+        self._hot[key] = customer
+        if customer.next_due_ms:
+            self._due[key] = customer.next_due_ms
+        return customer
+
+    # --- checkpoint
+
+    @property
+    def has_changes(self) -> bool:
+        return bool(self._dirty)
+
+    def take_changes(self) -> tuple[dict[str, Customer], list[tuple[str, Customer]]]:
+        """The dirty records, clean from now on and in flight, and those whose portrait changed."""
+        changed, self._dirty = self._dirty, {}
+        shown = [(key, changed[key]) for key in self._shown if key in changed]
+        self._shown = set()
+        self._in_flight.update(changed)
+        return changed, shown
+
+    def encode(self, changed: Iterable[tuple[str, Customer]]) -> Iterator[Encoded]:
+        """Encode records that were taken. Nothing may change them meanwhile."""
+        for key, customer in changed:
+            customer.epoch = max(customer.epoch, self.epoch)
+            customer.next_due_ms = due_ms = next_due_ms(customer)
+            name, value = key.encode(), encode_state(customer)
+            change = Change(name, value, self._due.get(key, 0), due_ms)
+            if due_ms:
+                self._due[key] = due_ms
+            else:
+                self._due.pop(key, None)
+            yield Encoded(key, change, Outgoing(name, value, self.partition))
+
+    async def changelog_has(self, placed: Iterable[Placed]) -> None:
+        """The changelog acknowledged the records. Foreign ones in between are a former owner's, who came late: what it
+        wrote over is written again with the next checkpoint."""
+        for place in sorted(placed, key=lambda place: place.first):
+            if place.first > self._changelog_next:
+                await self._repair(self._changelog_next, place.first)
+            self._changelog_next = place.first + place.count
+
+    async def _repair(self, first: int, end: int) -> None:
+        at = first
+        while at < end:
+            records = await self._log.read(TP(CHANGELOG, self.partition), at, RESTORE_CHUNK)
+            for record in records:
+                if record.offset < end and record.key and record.key[0]:
+                    key = record.key.decode()
+                    self.touch(key, self.get(key))
+                    log.warning("changelog_written_by_former_owner", partition=self.partition, key=key)
+            at = records[-1].offset + 1 if records else end
+
+    def store(self, encoded: list[Encoded]) -> None:
+        """Write to disk what the changelog has. Blocks; may run in another thread."""
+        self._store.write((each.change for each in encoded), self._changelog_next, self.epoch)
+
+    def landed(self, keys: Iterable[str]) -> None:
+        """The checkpoint is durable: its records may leave memory, the ones longest in it first."""
+        self._in_flight.difference_update(keys)
+        over = len(self._hot) - self._most_hot
+        if over > 0:
+            leaving = [key for key in self._hot if key not in self._dirty and key not in self._in_flight][:over]
+            for key in leaving:
+                del self._hot[key]
+                self._due.pop(key, None)
+
+    def forget(self) -> None:
+        """Drop every change since the last checkpoint that landed."""
+        self._hot, self._due, self._dirty, self._shown = {}, {}, {}, set()
+
+    def due(self, now_ms: int, most: int) -> list[tuple[int, str]]:
+        """Timers on disk that are due, in order of time."""
+        return [(due_ms, key.decode()) for due_ms, key in self._store.due(now_ms, most)]
+
+    @property
+    def hot_count(self) -> int:
+        return len(self._hot)
+
+    def close(self) -> None:
+        self._store.close()
+
+    # --- recovery
+
+    async def restore(self, generation: int) -> int:
+        """Bring the store up to date with the changelog, and become its owner in `generation` of the group.
+
+        Returns how many records were read. Of two records of a key the one with the higher fence stays: an owner that
+        had lost the partition may have written late.
+
+        Raises:
+            TidewireError: topic `events` was made anew, so that the offsets in the records mean nothing.
+        """
+        topics = await self._log.topics()
+        changelog_id, events_id = topics[CHANGELOG].id, topics["events"].id
+        known_changelog, known_events = self._store.identity()
+        first, end = (await self._log.bounds(CHANGELOG))[self.partition]
+        if known_changelog not in ("", changelog_id) or self._store.changelog_next > end:
+            log.warning("state_belongs_to_another_log", partition=self.partition, folder=str(self._store.folder))
+            self._store.wipe()
+            known_events = ""
+        at, newest, count = max(self._store.changelog_next, first), self._store.epoch, 0
+        tp = TP(CHANGELOG, self.partition)
+        while at < end:
+            records = await self._log.read(tp, at, RESTORE_CHUNK)
+            if not records:
+                break
+            values: dict[bytes, bytes | None] = {}
+            heads: dict[bytes, Head] = {}
+            for record in records:
+                key, value = record.key or b"", record.value
+                if key == EVENTS_ID:
+                    known_events = (value or b"").decode()
+                    continue
+                if value is not None:
+                    head = decode_head(value)
+                    if head.epoch < newest and self._is_older(key, head, heads):
+                        continue
+                    newest = max(newest, head.epoch)
+                    heads[key] = head
+                values[key] = value
+            at = records[-1].offset + 1
+            count += len(records)
+            changes = [
+                Change(key, value, 0, heads[key].next_due_ms if value is not None else 0)
+                for key, value in values.items()
+            ]
+            self._store.write(changes, at, newest)
+        if known_events not in ("", events_id):
+            raise TidewireError(
+                "topic `events` was deleted and made anew, but the customer records still count its old offsets. "
+                "Delete topic `customers` too (its history is gone with the events), or bring the old topic back."
+            )
+        self.epoch = generation if generation > newest else newest + 1
+        self._changelog_next = max(at, end)
+        if not known_events:
+            placed = await self._log.append(CHANGELOG, [Outgoing(EVENTS_ID, events_id.encode(), self.partition)])
+            self._changelog_next = placed[0].first + 1
+        self._store.set_identity(changelog_id, events_id)
+        return count
+
+    def _is_older(self, key: bytes, head: Head, heads: dict[bytes, Head]) -> bool:
+        other = heads.get(key)
+        if other is None:
+            stored = self._store.get([key])[0]
+            if stored is None:
+                return False
+            other = decode_head(stored)
+        return head.fence < other.fence

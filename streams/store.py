@@ -1,0 +1,153 @@
+"""The customer records of one partition on disk: RocksDB, with an index of the timers in order of time.
+
+Written without RocksDB's own log: the changelog topic is the log. Each write holds the records and the offset in the
+changelog up to which the store is complete, so after a crash the store is whole as of some earlier moment, and the
+rest comes from the changelog.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from schemas.customer import decode_head
+from schemas.errors import TidewireError, Unreachable
+
+_RECORD, _TIMER, _META = b"c", b"t", b"m"
+_NEXT = _META + b"changelog"  # the offset in the changelog to go on from
+_EPOCH = _META + b"epoch"  # the highest epoch met in the changelog
+_LOG = _META + b"log"  # id of the changelog topic the store belongs to
+_EVENTS = _META + b"events"  # id of the topic `events` that the offsets in the records mean
+
+
+class Change(NamedTuple):
+    """A record to store, or, without a value, to remove. The due times say how the timer index changes."""
+
+    key: bytes
+    value: bytes | None
+    due_before_ms: int
+    due_ms: int
+
+
+class CustomerStore:
+    """One partition's records. Calls block for microseconds to milliseconds."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open, or make.
+
+        Raises:
+            Unreachable: another process holds the folder.
+            TidewireError: it cannot be read.
+        """
+        self.folder = folder
+        self._open()
+
+    def _open(self) -> None:
+        from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteOptions
+
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(32 << 20)
+        options.set_max_write_buffer_number(3)
+        options.set_keep_log_file_num(2)
+        blocks = BlockBasedOptions()
+        blocks.set_bloom_filter(10, False)
+        blocks.set_block_cache(Cache(32 << 20))
+        options.set_block_based_table_factory(blocks)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = Rdict(str(self.folder), options=options)
+        except Exception as error:
+            if "lock" in str(error).lower():
+                what = f"{self.folder} is open in another process."
+                raise Unreachable(f"{what} Give each worker its own --data.") from None
+            raise TidewireError(
+                f"{self.folder} cannot be opened: {error}. Remove the folder; it is made again from the changelog."
+            ) from error
+        self._options = WriteOptions()
+        self._options.disable_wal = True
+
+    def close(self) -> None:
+        self._db.flush()
+        self._db.close()
+
+    def wipe(self) -> None:
+        """Forget everything: the changelog is read from its beginning."""
+        self._db.close()
+        shutil.rmtree(self.folder)
+        self._open()
+
+    # --- what the store says of itself
+
+    @property
+    def changelog_next(self) -> int:
+        return int(self._db.get(_NEXT) or 0)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._db.get(_EPOCH) or 0)
+
+    def identity(self) -> tuple[str, str]:
+        """Ids of the changelog topic and of topic `events` that the store belongs to; empty where it is new."""
+        return (self._db.get(_LOG) or b"").decode(), (self._db.get(_EVENTS) or b"").decode()
+
+    def set_identity(self, changelog: str, events: str) -> None:
+        self._db.put(_LOG, changelog.encode(), write_opt=self._options)
+        self._db.put(_EVENTS, events.encode(), write_opt=self._options)
+
+    # --- records
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = self._db.get([_RECORD + key for key in keys])
+        return found
+
+    def write(self, changes: Iterable[Change], changelog_next: int, epoch: int) -> None:
+        """Store all changes or, after a crash, none."""
+        from rocksdict import WriteBatch
+
+        batch = WriteBatch(raw_mode=True)
+        for key, value, due_before_ms, due_ms in changes:
+            if value is None:
+                batch.delete(_RECORD + key)
+            else:
+                batch.put(_RECORD + key, value)
+            if due_before_ms != due_ms:
+                if due_before_ms:
+                    batch.delete(_timer(due_before_ms, key))
+                if due_ms:
+                    batch.put(_timer(due_ms, key), b"")
+        batch.put(_NEXT, b"%d" % changelog_next)
+        batch.put(_EPOCH, b"%d" % epoch)
+        self._db.write(batch, write_opt=self._options)
+
+    def due(self, now_ms: int, most: int) -> list[tuple[int, bytes]]:
+        """The earliest timers due at `now_ms`, with their person keys, in order of time.
+
+        Entries that their record does not know any more, as a recovery leaves them, are removed on the way.
+        """
+        entries: list[tuple[int, bytes]] = []
+        for entry in self._db.keys(from_key=_TIMER):
+            due_ms = int.from_bytes(entry[1:9], "big")
+            if entry[:1] != _TIMER or due_ms > now_ms or len(entries) == most:
+                break
+            entries.append((due_ms, entry[9:]))
+        found = []
+        for (due_ms, key), value in zip(entries, self.get([key for _, key in entries]) if entries else [], strict=True):
+            if value is not None and decode_head(value).next_due_ms == due_ms:
+                found.append((due_ms, key))
+            else:
+                self._db.delete(_timer(due_ms, key), write_opt=self._options)
+        return found
+
+    def keys(self) -> Iterable[bytes]:
+        """Every person key."""
+        for key in self._db.keys(from_key=_RECORD):
+            if key[:1] != _RECORD:
+                return
+            yield key[1:]
+
+
+def _timer(due_ms: int, key: bytes) -> bytes:
+    return _TIMER + due_ms.to_bytes(8, "big") + key
