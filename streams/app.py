@@ -48,6 +48,7 @@ class CustomerApp:
         self._log = log_
         self._fatal = fatal
         is_embedded = isinstance(log_, EmbeddedLog)
+        (settings.data / "faust").mkdir(parents=True, exist_ok=True)
         self.faust = faust.App(
             GROUP,
             broker="embedded://" if is_embedded else "kafka://",

@@ -51,6 +51,7 @@ LARGEST_RECORD_BYTES = 16 * 1024 * 1024  # as in the embedded log
 TIMEOUT_S = 10.0
 RETRY_S = 0.1
 LARGEST_FETCH_BYTES = 8 * 1024 * 1024
+LARGEST_READ_BYTES = 64 * 1024 * 1024  # after which a read returns fewer records than it was asked for
 SMALLEST_FETCH_BYTES = 64 * 1024
 USUAL_RECORD_BYTES = 1024  # to ask for about as much as is wanted
 SESSION_TIMEOUT_MS = 10_000  # so long the partitions of a worker that died stand still
@@ -86,6 +87,11 @@ class KafkaLog:
         self._partitions: dict[str, int] = {}
         self._turns: dict[str, int] = defaultdict(int)
         self._rests: dict[TP, _Rest] = {}
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """How aiokafka's clients reach this cluster; the worker's consumer is made with them."""
+        return dict(self._options)
 
     def _make_producer(self) -> Any:
         return AIOKafkaProducer(
@@ -247,20 +253,25 @@ class KafkaLog:
     # --- read
 
     async def read(self, tp: TP, offset: int, most: int) -> list[Record]:
+        """As `Log.read`; records of aborted transactions are left out."""
         if not 0 <= tp.partition < await self._count(tp.topic):
             raise TidewireError(f"topic {tp.topic!r} has no partition {tp.partition}")
+        records: list[Record] = []
+        size = 0
         rest = self._rests.pop(tp, None)
         if rest is None or rest.next_offset != offset:
             rest = await self._fetch(tp, offset, most)
+        # Kafka answers with what one of its files holds, and that may all be gone: compacted, aborted, or markers.
         while rest is not None:
-            records = rest.take(most)
+            records += rest.take(most - len(records))
+            size += rest.size
             if not rest.is_empty:
                 self._keep(tp, rest)
-            if records:
-                return records
-            # All that was there is gone: compacted, aborted, or markers of transactions.
-            rest = await self._fetch(tp, rest.next_offset, most)
-        return []
+                break
+            if len(records) >= most or size > LARGEST_READ_BYTES:
+                break
+            rest = await self._fetch(tp, rest.next_offset, most - len(records))
+        return records
 
     def _keep(self, tp: TP, rest: _Rest) -> None:
         """Keep what was fetched and not asked for yet; of a few partitions, for who reads on at once."""
@@ -402,6 +413,7 @@ class _Rest:
         self._records = PartitionRecords(
             TopicPartition(*tp), MemoryRecords(content), aborted, offset, None, None, True, READ_COMMITTED
         )
+        self.size = len(content)
         self.is_empty = False
 
     @property
