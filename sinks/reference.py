@@ -28,7 +28,8 @@ def reference(tables: Iterable[Mapping[str, Any]], columns: Iterable[Mapping[str
     for table in tables:
         kind = "View" if table["is_view"] else "Table"
         rows = "\n".join(of_table[table["name"]])
-        parts.append(f"### {kind} `{table['name']}`\n\n{table['comment']}\n\n| column | type | what |\n|---|---|---|\n{rows}\n")
+        head = f"### {kind} `{table['name']}`\n\n{table['comment']}\n\n| column | type | what |\n|---|---|---|"
+        parts.append(f"{head}\n{rows}\n")
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-CREATE TABLE events
+CREATE TABLE IF NOT EXISTS events
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     key_day Date COMMENT 'Day of original_timestamp (the client''s own clock), so that an event sent again has the same key; 1970-01-01 where there is none, or one that cannot be true.',
@@ -39,8 +39,8 @@ CREATE TABLE events
     flags Array(LowCardinality(String)) COMMENT 'What was odd and was mended.',
     attempt UInt32 COMMENT 'How often the event was re-driven from the rejected ones.',
     properties JSON COMMENT 'properties as sent.',
-    context JSON COMMENT 'context as sent.',
-    traits JSON COMMENT 'traits of an identify or group call, else context.traits.',
+    context String COMMENT 'context as sent: JSON text.',
+    traits String COMMENT 'traits of an identify or group call, else context.traits: JSON text.',
     integrations String COMMENT 'integrations as sent: JSON text.',
     extra String COMMENT 'Keys of the body that Segment''s specification does not name: JSON text.',
     version UInt64 COMMENT 'Of rows with the same key the highest is read: the last attempt, of that the first arrival.',

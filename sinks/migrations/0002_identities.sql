@@ -1,4 +1,4 @@
-CREATE TABLE identities
+CREATE TABLE IF NOT EXISTS identities
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     key String COMMENT 'Person key as events carry it.',

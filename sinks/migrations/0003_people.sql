@@ -1,4 +1,4 @@
-CREATE TABLE people
+CREATE TABLE IF NOT EXISTS people
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     key String COMMENT 'Person key.',

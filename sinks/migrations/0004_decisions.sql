@@ -1,4 +1,4 @@
-CREATE TABLE decisions
+CREATE TABLE IF NOT EXISTS decisions
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     id String COMMENT 'Of the decision.',

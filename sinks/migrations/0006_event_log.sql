@@ -1,4 +1,4 @@
-CREATE VIEW event_log
+CREATE OR REPLACE VIEW event_log
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     person String COMMENT 'Key of the person it belongs to today.',
@@ -56,10 +56,13 @@ AS SELECT
     e.path AS path, e.title AS title, e.ip AS ip, e.user_agent AS user_agent, e.locale AS locale,
     e.timezone AS timezone, e.library AS library, e.device_type AS device_type, e.revenue AS revenue,
     e.currency AS currency, e.order_id AS order_id, e.flags AS flags, e.attempt AS attempt,
-    e.properties AS properties, e.context AS context, e.traits AS traits, e.integrations AS integrations,
-    e.extra AS extra, e.key_day AS key_day
+    e.properties AS properties, accurateCastOrDefault(e.context, 'JSON') AS context,
+    accurateCastOrDefault(e.traits, 'JSON') AS traits, e.integrations AS integrations, e.extra AS extra,
+    e.key_day AS key_day
 FROM events AS e FINAL
 LEFT JOIN (SELECT workspace, key, person FROM identities FINAL WHERE person != key) AS i
     ON e.workspace = i.workspace AND e.key = i.key
-SETTINGS do_not_merge_across_partitions_select_final = 1, join_use_nulls = 0
+SETTINGS do_not_merge_across_partitions_select_final = 1, join_use_nulls = 0,
+    type_json_skip_duplicated_paths = 1, json_type_escape_dots_in_keys = 1,
+    input_format_try_infer_dates = 0, input_format_try_infer_datetimes = 0
 COMMENT 'Every event once, with the person it belongs to today.'

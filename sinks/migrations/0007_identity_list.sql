@@ -1,4 +1,4 @@
-CREATE VIEW identity_list
+CREATE OR REPLACE VIEW identity_list
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     key String COMMENT 'Person key as events carry it.',

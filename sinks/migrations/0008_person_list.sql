@@ -1,4 +1,4 @@
-CREATE VIEW person_list
+CREATE OR REPLACE VIEW person_list
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     person String COMMENT 'Person key.',

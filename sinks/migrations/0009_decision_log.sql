@@ -1,4 +1,4 @@
-CREATE VIEW decision_log
+CREATE OR REPLACE VIEW decision_log
 (
     workspace LowCardinality(String) COMMENT 'Whose data this is.',
     person String COMMENT 'Key of the person it concerns today.',

@@ -1,4 +1,4 @@
-CREATE VIEW rejected_list
+CREATE OR REPLACE VIEW rejected_list
 (
     workspace LowCardinality(String) COMMENT 'By whose write key it came; empty where that is not known.',
     id String COMMENT 'Of the dead letter; the same for the same record refused for the same cause.',
