@@ -28,6 +28,7 @@ class Settings(BaseModel):
     data: Path = Field(Path("data"), description="Folder of the embedded log, the tables and chDB; one process owns it.")
     config: Path = Field(Path("config"), description="Folder of the YAML files: write keys, later segments and journeys.")
     log: str = Field("", description="`embedded:PATH` or `kafka://host:9092,…`. Default: embedded, in the data folder.")
+    log_password: str = Field("", repr=False, description="Password for Kafka, of the user that `log` names.")
     analytics: str = Field("", description="`chdb:PATH` or `clickhouse://user@host:8123/db`. Default: chDB, in the data "
                                            "folder. The password is setting `analytics_password`.")  # fmt: skip
     analytics_password: str = Field("", repr=False, description="Password for ClickHouse.")

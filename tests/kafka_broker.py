@@ -128,6 +128,7 @@ class Broker:
             # A broker that was killed is let in again when its old session has ended: 9 s by default.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
+            "log.cleaner.backoff.ms": "500",  # so that tests of compaction need not wait 15 s
             **self._settings,
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
