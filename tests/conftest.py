@@ -57,9 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, lacking in NEEDS.items():
         if item.get_closest_marker(marker) and lacking():
-            if is_ci():
-                pytest.fail(f"CI=true, and this test needs {lacking()}", pytrace=False)
-            pytest.skip(_LEFT_OUT + lacking())
+            _leave_out(lacking())
+
+
+def _leave_out(lacking: str) -> None:
+    if is_ci():
+        pytest.fail(f"CI=true, and this test needs {lacking}", pytrace=False)
+    pytest.skip(_LEFT_OUT + lacking)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -70,7 +74,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             what = reason.partition(_LEFT_OUT)[2]
             left_out[what] = left_out.get(what, 0) + 1
     if left_out:
-        said = "; ".join(f"{count} tests that need {what}" for what, count in left_out.items())
+        counted = (f"{n} test{'s' * (n > 1)} that need{'s' * (n == 1)} {what}" for what, n in left_out.items())
+        said = "; ".join(counted)
         terminalreporter.write_line(f"Left out: {said}.", yellow=True, bold=True)
 
 
@@ -88,8 +93,9 @@ def kafka() -> Iterator[str]:
 @pytest.fixture
 def own_kafka() -> Iterator[kafka_broker.Kafka]:
     """A Kafka for one test alone, to stop, kill, pause and start again."""
-    if kafka_broker.missing():  # an outside one must not be hurt
-        pytest.skip(f"{_LEFT_OUT}a Kafka of its own, and for that {kafka_broker.missing()}")
+    lacking = kafka_broker.missing()
+    if lacking:  # one from outside must not be hurt
+        _leave_out(f"a Kafka of its own, and for that {lacking}")
     with kafka_broker.Kafka() as cluster:
         yield cluster
 
