@@ -47,9 +47,9 @@ def is_ci() -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("kafka"):
+        if item.get_closest_marker("kafka") and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group("kafka"))  # one worker, so one broker
 
 
