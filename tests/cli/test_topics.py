@@ -43,7 +43,7 @@ async def test_a_topic_added_later_gets_the_partitions_of_events_and_not_those_o
     await create_topics(log, Settings(partitions=2))
 
     states = await log.topics()
-    assert {states[name].partitions for name in ("events", "internal", "customers")} == {6}
+    assert {states[name].partitions for name in ("events", "customers")} == {6}
     assert states["rejected"].partitions == 2
     assert find_faults(states) == {}
 
@@ -62,7 +62,6 @@ async def test_an_empty_log_is_refused_with_every_missing_topic(log):
 @pytest.mark.parametrize(
     ("topic", "change", "says"),
     [
-        ("internal", {"partitions": 5}, r"'internal' has 5 partitions, but 'events' has 4"),
         ("customers", {"partitions": 1}, r"'customers' has 1 partitions, but 'events' has 4"),
         ("customers", {"is_compacted": False, "retention_ms": DAY_MS}, r"cleanup\.policy=compact"),
         ("profiles", {"is_compacted": False, "retention_ms": None}, r"forget people"),
