@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import re
 import threading
@@ -281,6 +282,7 @@ class Analytics:
         from clickhouse_connect import common
 
         common.set_setting("autogenerate_session_id", False)
+        logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it is told here, once, without a traceback
         place = self.place
         if place.path is not None:
             with self._lock:
@@ -340,8 +342,10 @@ class Analytics:
             return ClickHouseError(what, code)
         if longest_s is None and (code in _OF_CONTENT or isinstance(error, (driver.DataError, *_OF_VALUES))):
             return RowsRefused(what, code)
-        if code in _BUSY or (code is None and isinstance(error, driver.OperationalError | OSError)):
-            return ClickHouseAway(f"{self.place}: {what}", code)
+        if code is None and isinstance(error, driver.OperationalError | OSError):
+            return ClickHouseAway(f"{self.place} does not answer: {_root_of(error)}.")
+        if code in _BUSY:
+            return ClickHouseAway(f"{self.place} is busy: {what}", code)
         return ClickHouseError(what, code)
 
 
@@ -368,6 +372,7 @@ def check_reading(canonical: str) -> None:
 _NOISE = re.compile(
     r"\s*\((?:in file/uri [^)]*|version [^)]*(?:\([^)]*\))?[^)]*|[A-Z_]{3,})\)|:?\s*While executing \w+"
     r"|(?:Code: \d+\.\s+)?DB::Exception: |Code: \d+\. ?|: data for INSERT was parsed from file"
+    r"|Received ClickHouse exception, code: \d+, server response: |\s*\(for url [^)]*\)"
     r"|: In scope SELECT formatQuery.*|\. Expected one of: .*", re.DOTALL,
 )  # fmt: skip
 LONGEST_ERROR = 500  # characters
@@ -381,6 +386,20 @@ def one_line(text: str) -> str:
     """
     line = " ".join(_NOISE.sub("", text.partition("Stack trace:")[0]).split()).rstrip(" :.") + "."
     return line if len(line) <= LONGEST_ERROR else line[: LONGEST_ERROR - 1] + "…"
+
+
+def _root_of(error: BaseException) -> str:
+    """What is behind a failed request, in the words of the system where it has some."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        reason = getattr(cause, "reason", None)
+        cause = reason if isinstance(reason, BaseException) else cause.__cause__ or cause.__context__
+    for found in reversed(seen):
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+    return one_line(str(seen[-1])).rstrip(".")
 
 
 def _read_settings(longest_s: float) -> dict[str, str | int | float]:
