@@ -91,7 +91,7 @@ _NO_CAMPAIGN, _NO_PAGE = _Campaign(), _Page()
 
 def version_of(attempt: int, received_ms: int) -> int:
     """Of rows with the same key the highest is read: the last attempt, and of that the first arrival."""
-    arrival = min(max(received_ms, 0), _LAST_ARRIVAL - 1)
+    arrival = min(max(received_ms, 1), _LAST_ARRIVAL)
     return min(attempt, MOST_ATTEMPTS) << _ATTEMPT_BITS | _LAST_ARRIVAL - arrival
 
 
@@ -154,7 +154,7 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
         "device_type": [(context.device and context.device.type) or "" for context in contexts],
         "revenue": [of.total if of.revenue is None else of.revenue for of in properties],
         "currency": [of.currency.upper() if of.currency else "" for of in properties],
-        "order_id": [_text(of.other_order_id if of.order_id is None else of.order_id) for of in properties],
+        "order_id": [_text(of.order_id) or _text(of.other_order_id) for of in properties],
         "flags": [event.flags for event in events],
         "attempt": [min(event.attempt, MOST_ATTEMPTS) for event in events],
         "properties": [_object(event.raw_properties) for event in events],
