@@ -73,7 +73,7 @@ class Processor(Generic[S]):
     """Event labels (`Order Completed`, `Page`, `Identify`, see `Event.label`), or EVERY_EVENT."""
     after: ClassVar[tuple[str, ...]] = ()
     """Names of processors that must see each event before this one."""
-    exact_for_ms: ClassVar[int | None] = None
+    exact_for_ms: int | None = None
     """How far an event may come behind the newest one before it and still count in full; None: however far."""
 
     State: ClassVar[type[msgspec.Struct]]

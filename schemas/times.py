@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -29,3 +30,21 @@ def from_ms(ms: int) -> datetime:
     '1970-01-02T00:00:00+00:00'
     """
     return EPOCH + timedelta(milliseconds=ms)
+
+
+@lru_cache(maxsize=65_536)
+def to_iso(ms: int) -> str:
+    """The time as text, as it stands in JSON.
+
+    >>> to_iso(86400000)
+    '1970-01-02T00:00:00.000Z'
+    """
+    day, rest = divmod(ms, DAY_MS)
+    seconds, ms = divmod(rest, SECOND_MS)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{_day(day)}T{minutes // 60:02}:{minutes % 60:02}:{seconds:02}.{ms:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _day(day: int) -> str:
+    return (EPOCH + timedelta(days=day)).date().isoformat()

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from processors.base import Person, Processor, Table
-from processors.fold import Fold
+from processors.fold import Fold, ProcessorFailed
 from schemas.customer import Part, decode_part, encode_state
 from schemas.effects import CancelTimer, Decision, Effect, Row, Timer
 from schemas.errors import Refused, TidewireError
@@ -230,5 +230,5 @@ def test_what_is_not_an_effect_is_a_bug_of_the_processor() -> None:
         def apply(self, state: Sum, event: Event, person: Person, now_ms: int) -> Any:
             return ("row",)
 
-    with pytest.raises(TypeError, match=r"everything returned 'row'"):
+    with pytest.raises(ProcessorFailed, match=r"everything returned 'row'"):
         Fold([Wrong()]).apply(Part(), track("Seen"), ANN, 0)
