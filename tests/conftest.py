@@ -91,12 +91,12 @@ def kafka() -> Iterator[str]:
 
 
 @pytest.fixture
-def own_kafka() -> Iterator[kafka_broker.Kafka]:
-    """A Kafka for one test alone, to stop, kill, pause and start again."""
+def own_kafka(request: pytest.FixtureRequest) -> Iterator[kafka_broker.Kafka]:
+    """A Kafka for one test alone, to stop, kill, pause and start again; the parameter says of how many brokers."""
     lacking = kafka_broker.missing()
     if lacking:  # one from outside must not be hurt
         _leave_out(f"a Kafka of its own, and for that {lacking}")
-    with kafka_broker.Kafka() as cluster:
+    with kafka_broker.Kafka(getattr(request, "param", 1)) as cluster:
         yield cluster
 
 

@@ -299,6 +299,47 @@ async def test_what_waits_for_kafka_is_bounded(own_kafka: Kafka, monkeypatch: py
     await log.stop()
 
 
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize("own_kafka", [3], indirect=True)
+async def test_the_death_of_one_broker_of_three_is_not_even_noticed(own_kafka: Kafka) -> None:
+    log = KafkaLog(own_kafka.url)
+    await log.start()
+    topic = f"topic-{uuid.uuid4().hex}"
+    await log.create_topic(topic, 6, DAY_MS, 3)
+    answered: set[bytes] = set()
+    is_over = False
+
+    async def offer(caller: int) -> None:
+        turn = 0
+        while not is_over:
+            value = b"%d/%d" % (caller, turn)
+            await log.append(topic, [Outgoing(b"key-%d" % turn, value)])
+            answered.add(value)
+            turn += 1
+
+    callers = [asyncio.create_task(offer(caller)) for caller in range(8)]
+    await asyncio.sleep(1)
+    before = len(answered)
+    own_kafka.brokers[0].kill()
+    await asyncio.sleep(7)
+    meanwhile = len(answered)
+    await asyncio.sleep(1)
+    after = len(answered)
+    is_over = True
+    await asyncio.gather(*callers)
+
+    found: Counter[bytes | None] = Counter()
+    for partition in range(6):
+        offset = 0
+        while records := await log.read(TP(topic, partition), offset, 10_000):
+            found.update(record.value for record in records)
+            offset = records[-1].offset + 1
+    await log.stop()
+    assert 0 < before < meanwhile < after
+    assert found == Counter(answered)  # each once
+
+
 async def eventually(log: KafkaLog, topic: str, value: bytes, within_s: float = 60) -> None:
     """Append as a caller does who sends again what was not taken, but not what may have been."""
     deadline = time.monotonic() + within_s
