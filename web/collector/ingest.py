@@ -1,0 +1,335 @@
+"""From request to answer: read, find the write key, judge each event alone, store, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from hashlib import blake2b
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from msgspec import Raw
+from prometheus_client import CollectorRegistry
+
+from config.settings import Settings
+from config.write_keys import WriteKey, WriteKeys
+from schemas.client_time import read_sent_at
+from schemas.errors import Refused
+from schemas.event import LONGEST_MESSAGE_ID, encode_event
+from schemas.intake import (
+    Arrival,
+    arrival_of_batch,
+    read_batch,
+    read_event,
+    read_write_key,
+    text_or_empty,
+)
+from schemas.keys import LONGEST_ID, anonymous_key, is_blocked, user_key
+from schemas.rejected import Rejected, encode_rejected
+from schemas.safe_json import Unreadable
+from streams.log import Log, LogBusy, Outgoing
+from web.collector import answers
+from web.collector.answers import Answer, Receive, Send
+from web.collector.counters import Counters
+from web.collector.rates import TokenBucket
+from web.collector.request import (
+    ClientGone,
+    TooLarge,
+    TooSlow,
+    basic_user,
+    pixel_event,
+    query_of,
+    read_body,
+    write_key_of_data,
+)
+
+BODY_TIMEOUT_S = 10.0
+APPEND_TIMEOUT_S = 15.0
+LAG_RETRY_S = 5  # a lag that is too long does not shrink in one second
+EVENTS_AT_A_STRETCH = 250  # judged before other requests get their turn
+_BATCH = ""
+
+log = structlog.get_logger(__name__)
+
+
+class Path(NamedTuple):
+    """What a path takes. `call` is the type of its one event; empty for a batch."""
+
+    call: str
+    is_pixel: bool = False
+
+
+_CALLS = ("track", "identify", "page", "screen", "group", "alias")
+PATHS: Mapping[str, Path] = {
+    **{f"/v1/{call}": Path(call) for call in _CALLS},
+    **{f"/v1/{call[0]}": Path(call) for call in _CALLS},  # the browser SDK's; `s` is screen
+    **dict.fromkeys(("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"), Path(_BATCH)),
+    **{f"/pixel/v1/{call}": Path(call, is_pixel=True) for call in _CALLS},  # RudderStack's
+    **{f"/v1/pixel/{call}": Path(call, is_pixel=True) for call in _CALLS},  # Segment's
+}
+SETTINGS_BEFORE, SETTINGS_AFTER = "/v1/projects/", "/settings"
+PREFIXES = ("/v1/", "/beacon/v1/", "/pixel/v1/")  # what the collector answers, be it with 404
+
+
+def now() -> datetime:
+    """The time of day in UTC, in whole milliseconds like every time that is stored."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class Collector:
+    """ASGI callable for all paths below PREFIXES.
+
+    200 is answered only when the log has acknowledged every event of the request: good ones in topic `events`, refused
+    ones, each whole and with its reason, in topic `rejected`. After any other answer the client is to send the request
+    again (429, 503) or to mend it (other 4xx). Bad input never leads to an answer of 500.
+
+    Args:
+        lag: how many records the customer stage is behind; asked with every request, so it must be cheap.
+        clock, monotonic_s: the time of day, and a clock that never jumps, for the rates.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        keys: WriteKeys,
+        settings: Settings,
+        registry: CollectorRegistry,
+        *,
+        clock: Callable[[], datetime] = now,
+        lag: Callable[[], int] = lambda: 0,
+        monotonic_s: Callable[[], float] = monotonic,
+        body_timeout_s: float = BODY_TIMEOUT_S,
+    ) -> None:
+        self._log = log
+        self._keys = keys
+        self._most_lag = settings.most_lag
+        self._counters = Counters(registry)
+        self._clock = clock
+        self._lag = lag
+        self._monotonic_s = monotonic_s
+        self._body_timeout_s = body_timeout_s
+        self._buckets: dict[str, TokenBucket] = {}
+        self._known_headers: dict[bytes, WriteKey] = {}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the collector answers HTTP, not {scope['type']}")
+        try:
+            answer = await self._answer(scope, receive)
+        except ClientGone:
+            return
+        self._counters.requests(answer.label).inc()
+        await answer.send(send)
+
+    # ---- routes ------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, scope: Mapping[str, Any], receive: Receive) -> Answer:
+        name: str = scope["path"]
+        path = PATHS.get(name) or PATHS.get(name.rstrip("/"))
+        method = scope["method"]
+        if method == "OPTIONS":
+            return answers.PREFLIGHT
+        if path is None:
+            return self._browser_settings(scope, name.rstrip("/"))
+        if method != ("GET" if path.is_pixel else "POST"):
+            return answers.wrong_method("GET, OPTIONS" if path.is_pixel else "POST, OPTIONS")
+        try:
+            return await self._ingest(path, scope, receive)
+        except Unreadable as unreadable:
+            return answers.unreadable(str(unreadable), hang_up=isinstance(unreadable, TooLarge))
+        except TooSlow:
+            return answers.SLOW_BODY
+
+    def _browser_settings(self, scope: Mapping[str, Any], name: str) -> Answer:
+        """What Segment's browser SDK asks for before it sends anything."""
+        if not (name.startswith(SETTINGS_BEFORE) and name.endswith(SETTINGS_AFTER)):
+            return answers.UNKNOWN_PATH
+        if scope["method"] != "GET":
+            return answers.wrong_method("GET, OPTIONS")
+        plain = name[len(SETTINGS_BEFORE) : -len(SETTINGS_AFTER)]
+        if self._keys.find(plain) is None:
+            return answers.refusal(404, "This write key is not known here.")
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        body = msgspec.json.encode({
+            "integrations": {"Segment.io": {"apiKey": plain, "apiHost": f"{host}/v1", "protocol": scope["scheme"]}},
+            "plan": {"track": {"__default": {"enabled": True, "integrations": {}}},
+                     "identify": {"__default": {"enabled": True}}, "group": {"__default": {"enabled": True}}},
+            "metrics": {"sampleRate": 0},
+            "analyticsNextEnabled": True, "edgeFunction": {}, "middlewareSettings": {}, "enabledMiddleware": {},
+            "legacyVideoPluginsEnabled": False, "remotePlugins": [],
+        })  # fmt: skip
+        return answers.answer(200, body, (b"cache-control", b"no-cache"))
+
+    # ---- ingest ------------------------------------------------------------------------------------------------------
+
+    async def _ingest(self, path: Path, scope: Mapping[str, Any], receive: Receive) -> Answer:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        query = query_of(scope["query_string"])
+        key = self._key_of_header(headers.get(b"authorization")) or self._key_of_query(query)
+        if isinstance(key, Answer):
+            return key
+        if key is not None and (refusal := self._not_now(key, headers, events=0)):
+            return refusal  # before the body is parsed: floods are to cost little
+        if path.is_pixel:
+            body = pixel_event(query, headers)
+            key = key or self._find(write_key_of_data(body))
+        else:
+            body = await read_body(receive, headers.get(b"content-length"), self._body_timeout_s)
+
+        batch = read_batch(body) if path.call == _BATCH else None
+        if key is None:
+            key = self._find(text_or_empty(batch.write_key) if batch else read_write_key(body))
+        if isinstance(key, Answer):
+            return key
+        raws: Sequence[bytes | Raw] = batch.batch if batch else (body,)
+        if refusal := self._not_now(key, headers, events=len(raws)):
+            return refusal
+
+        arrival = self._arrival(key, scope, headers)
+        if batch:
+            arrival = arrival_of_batch(batch, arrival)
+        return await self._store(path, key, raws, arrival)
+
+    def _not_now(self, key: WriteKey, headers: Mapping[bytes, bytes], events: int) -> Answer | None:
+        """403, 429 or 503, or None where the events may come in; their tokens are then taken."""
+        origin = headers.get(b"origin")
+        if origin and not key.allows(origin.decode("latin-1")):
+            return answers.WRONG_ORIGIN
+        if key.rate is not None:
+            bucket = self._buckets.get(key.sha256)
+            if bucket is None:
+                bucket = self._buckets[key.sha256] = TokenBucket(key.rate, key.most_at_once, self._monotonic_s())
+            if wait_s := bucket.take(events, self._monotonic_s()):
+                return answers.come_again(429, f"This write key may send {key.rate} events a second.", wait_s)
+        if self._lag() >= self._most_lag:
+            return answers.come_again(503, "The processors are too far behind to take more.", LAG_RETRY_S)
+        return None
+
+    def _arrival(self, key: WriteKey, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Arrival:
+        sent_at_header = headers.get(b"sentat")  # RudderStack's browser SDK says it only there
+        client = scope.get("client")
+        if not sent_at_header:
+            return Arrival(key.workspace, key.name, self._clock(), ip=client[0] if client else "")
+        flags: list[str] = []
+        sent_at = read_sent_at(sent_at_header.decode("latin-1"), flags)
+        return Arrival(key.workspace, key.name, self._clock(), sent_at, client[0] if client else "", flags=tuple(flags))
+
+    async def _store(self, path: Path, key: WriteKey, raws: Sequence[bytes | Raw], arrival: Arrival) -> Answer:
+        good: list[Outgoing] = []
+        rejected: list[Outgoing] = []
+        reasons: list[str] = []
+        for number, raw in enumerate(raws, 1):
+            try:
+                event = read_event(raw, path.call, arrival)
+                good.append(Outgoing(event.key.encode(), encode_event(event)))
+            except Refused as refused:
+                if path.call and isinstance(refused, Unreadable):
+                    raise
+                reasons.append(refused.reason)
+                rejected.append(dead_letter(refused, bytes(raw), arrival))
+            except Exception:
+                # A bug of ours must not cost an event, nor its 99 neighbours.
+                log.exception("event_not_understood", source=key.name)
+                reasons.append("the collector failed on this event")
+                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival))
+            if number % EVENTS_AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
+        started_s = self._monotonic_s()
+        try:
+            async with asyncio.timeout(APPEND_TIMEOUT_S):
+                if not rejected:
+                    if good:
+                        await self._log.append("events", good)
+                elif not good:
+                    await self._log.append("rejected", rejected)
+                else:
+                    await asyncio.gather(self._log.append("events", good), self._log.append("rejected", rejected))
+        except LogBusy as busy:
+            log.warning("log_busy", error=str(busy), source=key.name, events=len(raws))
+            return answers.come_again(503, "The log cannot take more now.", busy.retry_after_s)
+        except TimeoutError:
+            log.warning("log_silent", source=key.name, events=len(raws), after_s=APPEND_TIMEOUT_S)
+            return answers.come_again(503, "The log does not answer.", LAG_RETRY_S)
+        except Exception:
+            log.exception("append_failed", source=key.name)
+            return answers.come_again(503, "The log cannot take the events.", LAG_RETRY_S)
+        counters = self._counters
+        counters.append_s.observe(self._monotonic_s() - started_s)
+        counters.received(key.name).inc(len(raws))
+        if good:
+            counters.accepted(key.name).inc(len(good))
+        for reason in reasons:
+            counters.rejected(key.name, reason).inc()
+        return answers.PIXEL if path.is_pixel else answers.TAKEN
+
+    # ---- write keys --------------------------------------------------------------------------------------------------
+
+    def _key_of_header(self, authorization: bytes | None) -> WriteKey | Answer | None:
+        """The key of a Basic header. Other schemes name none here: OAuth clients have the key in the body."""
+        if not authorization:
+            return None
+        known = self._known_headers.get(authorization)
+        if known is not None:
+            return known
+        plain = basic_user(authorization)
+        if not plain:
+            return None
+        found = self._find(plain)
+        if isinstance(found, WriteKey) and len(authorization) < 500:
+            if len(self._known_headers) >= 1_000:  # one key has many headers: passwords are ignored
+                self._known_headers.clear()
+            self._known_headers[authorization] = found
+        return found
+
+    def _key_of_query(self, query: Mapping[str, str]) -> WriteKey | Answer | None:
+        plain = query.get("writeKey")
+        return self._find(plain) if plain else None
+
+    def _find(self, plain: str) -> WriteKey | Answer:
+        if not plain:
+            return answers.NO_WRITE_KEY
+        return self._keys.find(plain) or answers.WRONG_WRITE_KEY
+
+
+class _Whose(msgspec.Struct, rename="camel"):
+    message_id: Any = None
+    user_id: Any = None
+    anonymous_id: Any = None
+
+
+_decode_whose = msgspec.json.Decoder(_Whose).decode
+
+
+def dead_letter(refused: Refused, raw: bytes, arrival: Arrival) -> Outgoing:
+    """The record of topic `rejected` for an event that was refused before the log."""
+    try:
+        whose = _decode_whose(raw)
+    except (ValueError, RecursionError):
+        whose = _Whose()
+    user_id, anonymous_id = text_or_empty(whose.user_id), text_or_empty(whose.anonymous_id)
+    key = ""
+    if user_id and len(user_id) <= LONGEST_ID and not is_blocked(user_id):
+        key = user_key(arrival.workspace, user_id)
+    elif anonymous_id and len(anonymous_id) <= LONGEST_ID and not is_blocked(anonymous_id):
+        key = anonymous_key(arrival.workspace, anonymous_id)
+    same = blake2b(digest_size=16)
+    for part in (arrival.workspace, arrival.source, refused.reason, refused.field):
+        same.update(part.encode() + b"\0")
+    same.update(raw)
+    letter = Rejected.of(
+        refused,
+        id=same.hexdigest(),
+        at=arrival.received_at,
+        by="collector",
+        record=raw,
+        workspace=arrival.workspace,
+        source=arrival.source,
+        message_id=text_or_empty(whose.message_id)[:LONGEST_MESSAGE_ID],
+        key=key,
+    )
+    return Outgoing(key.encode() or None, encode_rejected(letter))
