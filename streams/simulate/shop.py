@@ -28,7 +28,7 @@ Action = Callable[[Human, int], None]
 Cart = dict[str, int]
 
 SITE = "https://shop.example"
-_SERVER = {"library": {"name": "tidewire-simulate-server", "version": "1"}}
+_SERVER = {"library": {"name": "tidewire-import", "version": "1"}}
 _CENT = Decimal("0.01")
 _WEIGHTS = [product.weight for product in PRODUCTS]
 
@@ -289,9 +289,7 @@ class Shop:
 class _Visit:
     """One visit under way: each call comes some seconds after the one before."""
 
-    def __init__(
-        self, shop: Shop, human: Human, dice: Random, device: Device, campaign: Campaign, at_ms: int
-    ) -> None:
+    def __init__(self, shop: Shop, human: Human, dice: Random, device: Device, campaign: Campaign, at_ms: int) -> None:
         self.shop, self.human, self.dice, self.device, self.campaign = shop, human, dice, device, campaign
         self.now_ms = at_ms
         self.referrer = campaign.referrer

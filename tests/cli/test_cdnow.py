@@ -141,4 +141,3 @@ def test_the_installed_file_is_the_published_one():
     assert sum(Decimal(purchase.usd) for purchase in history) == Decimal("2500315.63")
     assert min(purchase.day for purchase in history) == date(1997, 1, 1)
     assert max(purchase.day for purchase in history) - date(1997, 1, 1) == timedelta(days=545)
-
