@@ -55,6 +55,13 @@ class Part(msgspec.Struct, array_like=True):
     moves: int = 0
 
 
+class Debt(msgspec.Struct, array_like=True, frozen=True):
+    """What came through a key in the turn before `turn` belongs to `heir`."""
+
+    turn: int
+    heir: str
+
+
 class Customer(msgspec.Struct, array_like=True):
     """The record of one person key. The first four fields are its head (`Head`), readable without the rest.
 
@@ -69,6 +76,10 @@ class Customer(msgspec.Struct, array_like=True):
         parts: by person key; where `redirect` is set, none.
         links: the ids this key has claimed, by person key.
         undone: keys this one must never again be merged into.
+        passed: of the parts that were handed on from here, the way they had come.
+        debts: what was asked back, by the key it had come through, in order of turns.
+        heard: of every sender, the last of its messages that was handled (`schemas.internal.Message.seq`).
+        held: events (`schemas.internal.Forward`, encoded) of parts that are still on their way here.
     """
 
     next_due_ms: int = 0
@@ -81,6 +92,10 @@ class Customer(msgspec.Struct, array_like=True):
     parts: dict[str, Part] = {}
     links: dict[str, Link] = {}
     undone: list[str] = []
+    passed: dict[str, list[Via]] = {}
+    debts: dict[str, list[Debt]] = {}
+    heard: dict[str, tuple[int, int]] = {}
+    held: list[bytes] = []
 
 
 class Head(msgspec.Struct, array_like=True, order=True):

@@ -5,14 +5,14 @@ decides everything again in the same order (docs/decisions/0003-one-ordered-log.
 events skip the records that carry the header `tidewire`.
 
 Each message names its `origin`, the input record that caused it, so that what it causes in turn has the same id
-however often it is sent.
+however often it is sent; and its sender with a sequence number, so that it is handled once however often it comes.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from schemas.customer import Claim
+from schemas.customer import Claim, Via
 
 HEADER = "tidewire"
 HEADERS = ((HEADER, b"internal"),)
@@ -25,13 +25,18 @@ class Message(msgspec.Struct, tag_field="kind", kw_only=True, omit_defaults=True
         to: the person key it is for.
         origin: `topic-partition@offset` of the input record that caused it.
         at_ms: the time of that record, ms since 1970.
-        path: the keys that passed it on, the first first.
+        by: the key that sent it; empty where it did not come from the stage.
+        seq: offset of the record on which `by` sent it, and which of its messages on that record it is: a sender's
+            messages to one receiver come in this order, and after a crash the same ones again.
+        path: the keys that passed it on, the first first, each with its turn then.
     """
 
     to: str
     origin: str
     at_ms: int
-    path: list[str] = []
+    by: str = ""
+    seq: tuple[int, int] = (-1, 0)
+    path: list[Via] = []
 
 
 class Forward(Message, tag="forward", kw_only=True):
@@ -59,9 +64,10 @@ class Absorb(Message, tag="absorb", kw_only=True):
 
 
 class Refuse(Message, tag="refuse", kw_only=True):
-    """Answer to a merge: `key` is not `to`'s, because of `reason`."""
+    """Answer to a merge: `key` is not `to`'s, on the evidence of `claim`, because of `reason`."""
 
     key: str
+    claim: Claim
     reason: str
 
 
@@ -74,9 +80,9 @@ class Release(Message, tag="release", kw_only=True):
 
 
 class Unmerge(Message, tag="unmerge", kw_only=True):
-    """A person undoes the merge of `to` into whatever holds it. `by` says who."""
+    """A person undoes the merge of `to` into whatever holds it."""
 
-    by: str
+    asked_by: str
 
 
 class Tick(Message, tag="tick", kw_only=True):

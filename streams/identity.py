@@ -5,15 +5,16 @@ first, so the outcome does not depend on the order of arrival. A claimed key sen
 and from then on passes everything on. A key can be merged into one that is itself merged: parts then travel on, and
 remember the way they came (`via`), so that a merge can be undone at any link of the chain.
 
-Everything may arrive twice. A claim is compared, a part carries how often it moved, a redirect is set or is not: the
-second time changes nothing.
+Messages between two records arrive in order and are handled once, but those of different senders overtake each other.
+So an event is applied to a part that came the same way as it did, and one that overtook its part is held until it is
+there: every part sees its events in the order of the log, wherever it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 
-from schemas.customer import Claim, Customer, Link, Part, Via, decode_parts, encode_state
+from schemas.customer import Claim, Customer, Debt, Link, Part, Via, decode_parts, encode_state
 from schemas.effects import Decision
 from schemas.event import Event
 from schemas.internal import Absorb, Forward, Merge, Refuse, Release, Unmerge
@@ -26,8 +27,6 @@ PROCESSOR = "identity"  # the name that decisions of this page carry
 
 EARLIER = "another person has the earlier claim"
 UNMERGED = "unmerged"
-
-MergeParts = Callable[[Part, Part], Part]
 
 
 def claimed_keys(event: Event) -> Iterable[str]:
@@ -68,114 +67,131 @@ def on_merge(key: str, customer: Customer, message: Merge, out: Outbox) -> None:
     if claim.holder == key:
         return
     if claim.holder in customer.undone:
-        refuse(claim.holder, key, UNMERGED, out)
+        refuse(key, claim, UNMERGED, out)
     elif before is not None and claim.holder == before.holder:
         customer.claim = min(before, claim)
     elif before is not None and before < claim:
-        refuse(claim.holder, key, EARLIER, out)
+        refuse(key, claim, EARLIER, out)
         facts = {"why": EARLIER, "evidence": claim.message_id}
         out.decide(claim.holder, PROCESSOR, Decision("merge_refused", key, facts))
     else:
+        if customer.turn == 0:
+            customer.parts.setdefault(key, Part())  # from its first turn on, the part of a key is in one place
         customer.claim = claim
         customer.turn += 1
-        if customer.redirect:
+        if before is not None and customer.redirect:
             release(customer.redirect, key, customer.turn, claim.holder, out)
-            refuse(customer.redirect, key, EARLIER, out)
+            refuse(key, before, EARLIER, out)
         else:
-            customer.parts.setdefault(key, Part())
             hand_over(key, customer, claim.holder, out)
         customer.redirect = claim.holder
         out.decide(claim.holder, PROCESSOR, Decision("merged", key, {"evidence": claim.message_id}))
 
 
-def hand_over(key: str, customer: Customer, to: str, out: Outbox) -> None:
+def hand_over(key: str, customer: Customer, to: str, out: Outbox, path: Sequence[Via] = ()) -> None:
     """Send all parts to the record they belong to from now on."""
     parts, customer.parts = customer.parts, {}
-    for part in parts.values():
-        part.via = [Via(key, customer.turn), *part.via]
+    step = Via(key, customer.turn)
+    for part_key, part in parts.items():
+        customer.passed[part_key] = part.via
+        part.via = [step, *part.via]
         part.moves += 1
-    out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
+    if parts:
+        out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, path=[*path, step], parts=encode_state(parts)))
 
 
-def on_absorb(key: str, customer: Customer, message: Absorb, merge_parts: MergeParts) -> None:
-    """Parts arrive at the record that holds them from now on."""
+def on_absorb(key: str, customer: Customer, message: Absorb) -> None:
+    """Parts arrive, to stay or on their way."""
     for part_key, part in decode_parts(message.parts).items():
-        if part.via and part.via[0].key == key:
-            part.via = part.via[1:]  # at home again
-        here = customer.parts.get(part_key)
-        if here is not None and here.moves == 0:
-            # Events came before the history they belong to: two halves of it.
-            whole = merge_parts(here, part)
-            whole.via, whole.moves = part.via, part.moves
-            customer.parts[part_key] = whole
-        elif here is None or here.moves < part.moves:
-            customer.parts[part_key] = part
+        part.via = since_here(key, part.via)
+        customer.parts[part_key] = part
 
 
-def refuse(holder: str, key: str, reason: str, out: Outbox) -> None:
-    out.send(Refuse(to=holder, origin=out.origin, at_ms=out.at_ms, key=key, reason=reason))
+def since_here(key: str, way: list[Via]) -> list[Via]:
+    """The way, the last step first, less what led here before: what comes home, or round a circle, starts anew."""
+    for i in range(len(way) - 1, -1, -1):
+        if way[i].key == key:
+            return way[i + 1 :]
+    return way
+
+
+def refuse(key: str, claim: Claim, reason: str, out: Outbox) -> None:
+    out.send(Refuse(to=claim.holder, origin=out.origin, at_ms=out.at_ms, key=key, claim=claim, reason=reason))
 
 
 def on_refuse(customer: Customer, message: Refuse) -> None:
     link = customer.links.get(message.key)
-    if link is not None:
-        link.state = "unmerged" if message.reason == UNMERGED else "refused"
+    if link is None:
+        return
+    if message.reason == UNMERGED:
+        link.state = "unmerged"
+    elif link.claim >= message.claim:  # else it has claimed on better evidence since
+        link.state = "refused"
 
 
 def release(holder: str, key: str, turn: int, heir: str, out: Outbox) -> None:
     out.send(Release(to=holder, origin=out.origin, at_ms=out.at_ms, key=key, turn=turn, heir=heir))
 
 
-def on_release(customer: Customer, message: Release, out: Outbox) -> None:
-    """Give back the parts that came through a key."""
-    parts = {}
+def on_release(key: str, customer: Customer, message: Release, out: Outbox) -> None:
+    """Parts that came through a key are asked back; those that are still on their way here are owed too."""
+    customer.debts.setdefault(message.key, []).append(Debt(message.turn, message.heir))
+    pay_debts(customer, out)
+    cut_circle(key, customer, message)
+    if customer.redirect:  # some of the parts may have been handed on from here
+        message.to, message.path = customer.redirect, [*message.path, Via(key, customer.turn)]
+        out.send(message)
+
+
+def debt_of(customer: Customer, way: Sequence[Via]) -> tuple[int, Debt] | None:
+    """To whom what came this way is owed, and at which step of the way it was asked back."""
+    for i, step in enumerate(way):
+        for debt in customer.debts.get(step.key, ()):
+            if debt.turn == step.turn + 1:
+                return i, debt
+    return None
+
+
+def pay_debts(customer: Customer, out: Outbox) -> None:
+    """Send the parts that are owed to their heirs."""
+    owed: dict[str, dict[str, Part]] = {}
     for part_key, part in list(customer.parts.items()):
-        for i, via in enumerate(part.via):
-            if via.key == message.key and via.turn < message.turn:
-                del customer.parts[part_key]
-                part.via = [Via(message.key, message.turn), *part.via[i + 1 :]]
-                part.moves += 1
-                parts[part_key] = part
-                break
-    if parts:
-        out.send(Absorb(to=message.heir, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
+        found = debt_of(customer, part.via) if customer.debts else None
+        if found is not None:
+            i, debt = found
+            del customer.parts[part_key]
+            part.via = [Via(part.via[i].key, debt.turn), *part.via[i + 1 :]]
+            part.moves += 1
+            owed.setdefault(debt.heir, {})[part_key] = part
+    for heir, parts in owed.items():
+        out.send(Absorb(to=heir, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
 
 
 def on_unmerge(key: str, customer: Customer, message: Unmerge, out: Outbox) -> None:
     """A person undoes a merge: the key stands for itself again, and that holder never gets it back."""
-    holder = customer.redirect
-    if not holder:
-        out.decide(key, PROCESSOR, Decision("unmerge_refused", key, {"why": "it is not merged", "by": message.by}))
+    holder, claim = customer.redirect, customer.claim
+    if not holder or claim is None:
+        facts = {"why": "it is not merged", "by": message.asked_by}
+        out.decide(key, PROCESSOR, Decision("unmerge_refused", key, facts))
         return
     customer.redirect, customer.claim = "", None
     customer.turn += 1
+    customer.passed = {}  # the parts come back here, so their events wait for them here
     customer.undone.append(holder)
     release(holder, key, customer.turn, key, out)
-    refuse(holder, key, UNMERGED, out)
-    out.decide(key, PROCESSOR, Decision("unmerged", key, {"from": holder, "by": message.by}))
+    refuse(key, claim, UNMERGED, out)
+    out.decide(key, PROCESSOR, Decision("unmerged", key, {"from": holder, "by": message.asked_by}))
 
 
-def pass_on(key: str, customer: Customer, message: Absorb | Forward | Release, out: Outbox) -> bool:
-    """Hand a message on to the record this one was merged into. False: it is to be handled here.
+def cut_circle(key: str, customer: Customer, message: Absorb | Forward | Release) -> None:
+    """End a circle that contradictory aliases made.
 
-    Contradictory aliases can make a circle. A message that comes by again has gone round it, and the least key of the
-    circle then stands for all: it drops its redirect, and keeps the claim, so that the outcome stays.
+    A message that comes by again has gone round it. The least key of the circle then stands for all: it drops its
+    redirect, and keeps the claim, so that the outcome stays.
     """
-    if not customer.redirect:
-        return False
-    if key in message.path:
-        circle = message.path[message.path.index(key) :]
-        if key == min(circle):
-            customer.redirect = ""
-            return False
-    message.to, message.path = customer.redirect, [*message.path, key]
-    if isinstance(message, Absorb):
-        parts = decode_parts(message.parts)
-        for part in parts.values():
-            part.via = [Via(key, customer.turn), *part.via]
-        message.parts = encode_state(parts)
-    out.send(message)
-    return True
+    passed = [step.key for step in message.path]
+    if customer.redirect and key in passed and key == min(passed[passed.index(key) :]):
+        customer.redirect, customer.passed = "", {}
 
 
 def identities_of(key: str, customer: Customer) -> list[Identity]:

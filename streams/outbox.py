@@ -39,10 +39,17 @@ class Outbox:
         self._origin = ""
         self._at_ms = 0
         self._ordinal = 0
+        self._by = ""
+        self._offset = -1
+        self._sent = 0
 
     def begin(self, origin: str, at_ms: int) -> None:
         """From here on everything follows from the input record `origin`."""
         self._origin, self._at_ms, self._ordinal = origin, at_ms, 0
+
+    def speak(self, by: str, offset: int) -> None:
+        """From here on messages are sent by the record of key `by`, on the record of its partition at `offset`."""
+        self._by, self._offset, self._sent = by, offset, 0
 
     @property
     def origin(self) -> str:
@@ -53,6 +60,8 @@ class Outbox:
         return self._at_ms
 
     def send(self, message: Internal) -> None:
+        self._sent += 1
+        message.by, message.seq = self._by, (self._offset, self._sent)
         self._put("events", message.to.encode(), encode_internal(message), HEADERS)
 
     def decide(self, person: str, processor: str, decision: Decision) -> None:

@@ -7,13 +7,13 @@ duplicate, may it be used, and only then the processors. What follows goes to th
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from processors.base import Person
 from processors.fold import Done, Fold, ProcessorFailed
-from schemas.customer import Customer, Part, decode_part, encode_state
+from schemas.customer import Customer, Part, Via, decode_part, encode_state
 from schemas.effects import Row
 from schemas.errors import Refused
 from schemas.event import Event, decode_event
@@ -27,12 +27,26 @@ from schemas.internal import (
     Tick,
     Unmerge,
     decode_internal,
+    encode_internal,
     is_internal,
-)  # fmt: skip
+)
 from schemas.recent import has_seen, remember, token
-from streams.identity import claim_keys, on_absorb, on_merge, on_refuse, on_release, on_unmerge, pass_on
+from streams.identity import (
+    claim_keys,
+    cut_circle,
+    hand_over,
+    on_absorb,
+    on_merge,
+    on_refuse,
+    on_release,
+    on_unmerge,
+    pay_debts,
+    since_here,
+)
 from streams.log import Record, partition_of
 from streams.outbox import Outbox
+
+MOST_HELD = 1_000  # events of one person that wait for history on its way; usually it is there in milliseconds
 
 
 class Customers(Protocol):
@@ -46,6 +60,31 @@ class Customers(Protocol):
 
     def show(self, key: str) -> None:
         """What is known of the person was changed."""
+
+
+class Arrival(NamedTuple):
+    """An event on its way to the part it belongs to. `fence` and `offset` say where it first stood in the log."""
+
+    part: str
+    fence: str
+    offset: int
+    event: Event
+    raw: bytes
+    path: list[Via] = []  # noqa: RUF012
+
+    def way_to(self, key: str) -> list[Via]:
+        """The way it came to the record of `key`, the last step first: as in `Part.via`."""
+        return since_here(key, self.path[::-1])
+
+    @staticmethod
+    def of(message: Forward) -> Arrival:
+        raw = bytes(message.event)
+        event = decode_event(raw)
+        return Arrival(message.part, message.fence, message.offset, event, raw, message.path)
+
+    def forward(self, to: str, out: Outbox, *steps: Via) -> Forward:
+        return Forward(to=to, origin=out.origin, at_ms=out.at_ms, path=[*self.path, *steps], part=self.part,
+                       fence=self.fence, offset=self.offset, event=msgspec.Raw(self.raw))  # fmt: skip
 
 
 class Stage:
@@ -81,20 +120,20 @@ class Stage:
         event = decode_event(record.value)
         key = event.key
         customer = customers.get(key)
+        arrival = Arrival(key, f"{record.topic}-{record.partition}", record.offset, event, record.value or b"")
         if customer.revision == 0 and self._is_misplaced(key, record):
             self.counts["misplaced"] += 1
             out.begin(_origin(record), event.received_ms)
-            out.send(Forward(
-                to=key, origin=out.origin, at_ms=out.at_ms, part=key, fence=_fence(record), offset=record.offset,
-                event=msgspec.Raw(record.value or b""),
-            ))  # fmt: skip
+            out.speak(arrival.fence, record.offset)
+            out.send(arrival.forward(key, out))
             return
         if record.offset <= customer.offset:
             self.counts["replayed"] += 1
             return
         out.begin(_origin(record), event.received_ms)
+        out.speak(key, record.offset)
         self._step(key, customer, record.offset, customers)
-        self._arrive(key, customer, event, record, _fence(record), record.offset, customers, out)
+        self._arrive(key, customer, arrival, customers, out)
 
     def _is_misplaced(self, key: str, record: Record) -> bool:
         # Asked only where the partition has no record of the key: a misplaced key never gets one.
@@ -106,28 +145,29 @@ class Stage:
         customers.touch(key, customer)
 
     def _arrive(
-        self, key: str, customer: Customer, event: Event, record: Record, fence: str, offset: int,
-        customers: Customers, out: Outbox,
-    ) -> None:  # fmt: skip
+        self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox
+    ) -> None:
         """An event at its own key: it may claim others, and goes where the key was merged into."""
-        claim_keys(key, customer, event, self.most_links, out)
-        if customer.redirect:
+        claim_keys(key, customer, arrival.event, self.most_links, out)
+        self._follow(key, customer, arrival, customers, out)
+
+    def _follow(self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox) -> None:
+        """An event follows its part: on to where it was handed, else it is applied here, at once or when it is here."""
+        if customer.redirect and customer.passed.get(arrival.part) == arrival.way_to(key):
             self.counts["forwarded"] += 1
-            out.send(Forward(
-                to=customer.redirect, origin=out.origin, at_ms=out.at_ms, path=[key], part=key, fence=fence,
-                offset=offset, event=msgspec.Raw(_event_of(record)),
-            ))  # fmt: skip
+            out.send(arrival.forward(customer.redirect, out, Via(key, customer.turn)))
         else:
             customers.show(key)
-            self._apply(key, customer, key, event, record, fence, offset, out)
+            self._apply(key, customer, arrival, out)
 
-    def _apply(
-        self, key: str, customer: Customer, part_key: str, event: Event, record: Record, fence: str, offset: int,
-        out: Outbox,
-    ) -> None:  # fmt: skip
+    def _apply(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
+        part_key, fence, offset, event, _, _ = arrival
         part = customer.parts.get(part_key)
-        if part is None:
+        if part is None and part_key == key and customer.turn == 0:
             part = customer.parts[part_key] = Part()
+        if part is None or part.via != arrival.way_to(key):
+            self._hold(key, customer, arrival, out)
+            return
         if offset <= part.fence.get(fence, -1):
             self.counts["replayed"] += 1
             return
@@ -142,23 +182,36 @@ class Stage:
             self.fold.check(event)
             done = self.fold.apply(part, event, person, event.received_ms)
         except Refused as refused:
-            self._reject(refused, event, record, out)
+            self._reject(refused, arrival, out)
             return
         except ProcessorFailed as failed:
             if not self.is_careful:
                 raise
             customer.parts[part_key] = decode_part(before)
-            self._reject(_bug(failed), event, record, out)
+            self._reject(_bug(failed), arrival, out)
             return
         part.seen = remember(part.seen, seen_token, event.received_ms)
         part.applied += 1
         self.counts["applied"] += 1
         _put(done, key, part_key, part.applied, out)
 
-    def _reject(self, refused: Refused, event: Event, record: Record, out: Outbox) -> None:
+    def _hold(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
+        """Keep an event until the part it belongs to is here, having come the same way."""
+        if len(customer.held) >= MOST_HELD:
+            late = Refused(f"the history of {arrival.part} is still on its way to the person it was merged into",
+                           mend="Re-drive it in a minute.")  # fmt: skip
+            self._reject(late, arrival, out)
+            return
+        self.counts["held"] += 1
+        customer.held.append(encode_internal(arrival.forward(key, out)))
+
+    def _reject(self, refused: Refused, arrival: Arrival, out: Outbox) -> None:
         self.counts["rejected"] += 1
-        out.reject(refused, record._replace(value=_event_of(record)), workspace=event.workspace,
-                   source=event.source, message_id=event.message_id, key=event.key)  # fmt: skip
+        event = arrival.event
+        topic, _, partition = arrival.fence.rpartition("-")
+        record = Record(topic, int(partition), arrival.offset, event.received_ms, event.key.encode(), arrival.raw)
+        out.reject(refused, record, workspace=event.workspace, source=event.source, message_id=event.message_id,
+                   key=event.key)  # fmt: skip
 
     # --- the stage's own messages
 
@@ -173,20 +226,24 @@ class Stage:
         if record.offset <= customer.offset:
             self.counts["replayed"] += 1
             return
-        out.begin(message.origin, message.at_ms)
         self._step(key, customer, record.offset, customers)
+        if message.by:
+            if message.seq <= customer.heard.get(message.by, (-1, 0)):
+                self.counts["replayed"] += 1
+                return
+            customer.heard[message.by] = message.seq
+        out.begin(message.origin, message.at_ms)
+        out.speak(key, record.offset)
         match message:
             case Forward():
-                self._forward(key, customer, message, record, customers, out)
+                self._forward(key, customer, message, customers, out)
                 return
             case Merge():
                 on_merge(key, customer, message, out)
             case Absorb():
-                if not pass_on(key, customer, message, out):
-                    on_absorb(key, customer, message, self.fold.merge_parts)
+                self._absorb(key, customer, message, out)
             case Release():
-                if not pass_on(key, customer, message, out):
-                    on_release(customer, message, out)
+                on_release(key, customer, message, out)
             case Refuse():
                 on_refuse(customer, message)
             case Unmerge():
@@ -195,15 +252,26 @@ class Stage:
                 self._tick(key, customer, message, record, out)
         customers.show(key)
 
-    def _forward(
-        self, key: str, customer: Customer, message: Forward, record: Record, customers: Customers, out: Outbox
-    ) -> None:
-        event = decode_event(bytes(message.event))
+    def _forward(self, key: str, customer: Customer, message: Forward, customers: Customers, out: Outbox) -> None:
         if key == message.part and not message.path:  # it had stood in the wrong partition
-            self._arrive(key, customer, event, record, message.fence, message.offset, customers, out)
-        elif not pass_on(key, customer, message, out):
-            customers.show(key)
-            self._apply(key, customer, message.part, event, record, message.fence, message.offset, out)
+            self._arrive(key, customer, Arrival.of(message), customers, out)
+        else:
+            cut_circle(key, customer, message)
+            self._follow(key, customer, Arrival.of(message), customers, out)
+
+    def _absorb(self, key: str, customer: Customer, message: Absorb, out: Outbox) -> None:
+        cut_circle(key, customer, message)
+        on_absorb(key, customer, message)
+        waiting, customer.held = customer.held, []
+        for held in waiting:  # what is still on its way is held again
+            forward = decode_internal(held)
+            assert isinstance(forward, Forward)
+            out.begin(forward.origin, forward.at_ms)
+            self._apply(key, customer, Arrival.of(forward), out)
+        out.begin(message.origin, message.at_ms)
+        pay_debts(customer, out)
+        if customer.redirect:
+            hand_over(key, customer, customer.redirect, out, message.path)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
         out.begin(_origin(record), message.at_ms)
@@ -248,16 +316,3 @@ def next_due_ms(customer: Customer) -> int:
 
 def _origin(record: Record) -> str:
     return f"{record.topic}-{record.partition}@{record.offset}"
-
-
-def _fence(record: Record) -> str:
-    return f"{record.topic}-{record.partition}"
-
-
-def _event_of(record: Record) -> bytes:
-    """The event of a record, also where it was forwarded."""
-    if record.headers and is_internal(record.headers):
-        message = decode_internal(record.value or b"")
-        assert isinstance(message, Forward)
-        return bytes(message.event)
-    return record.value or b""
