@@ -8,12 +8,13 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint bench lock clean
 
 help:
 	@echo "make demo    replay a real purchase history, and open the dashboard"
 	@echo "make test    check and test everything"
 	@echo "make lint    check style and types only"
+	@echo "make bench   measure the parts on this machine"
 	@echo "make lock    pin the newest versions that fit pyproject.toml"
 	@echo "make clean   remove the environment and the caches"
 
@@ -26,6 +27,9 @@ test: lint
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv/dev
+	@for file in bench/*.py; do echo "$$file"; $(BIN)/python $$file || exit 1; done
 
 .venv/demo: pyproject.toml requirements.lock | .venv
 	@echo "Installing Tidewire into .venv; the first time this takes a minute or two."

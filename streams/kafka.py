@@ -110,6 +110,7 @@ class KafkaLog:
         if self._client is not None:
             return
         client = AIOKafkaClient(**self._options)
+        self._appender = Appender(self._make_producer, self.timeout_s)
         try:
             async with asyncio.timeout(self.timeout_s):
                 await client.bootstrap()
