@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -20,6 +21,7 @@ from schemas.rejected import Rejected, decode_rejected
 from streams.embedded import EmbeddedLog
 from streams.log import TP, Outgoing, Placed
 from streams.topics import create_topics
+from web.collector.answers import Answer, refusal
 from web.collector.app import collector_app
 from web.collector.ingest import Collector
 from web.collector.server import GuardedServer, guarded_server
@@ -61,6 +63,9 @@ class Running:
         self._folder = folder
         self._wrap = wrap
         self._options = options
+        self.answer_first: list[Answer] = []  # what ingest answers before it works
+        self.lose_answers = 0  # so many answers of ingest are lost after its work is done: a proxy answers 502
+        self.asked_at_s: list[float] = []  # when a request to ingest came
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,7 +109,9 @@ class Running:
         collector = Collector(
             self.log, KEYS, self.settings, self.registry, lag=lambda: self.lag, body_timeout_s=1.5, **self._options
         )
-        app = self._wrap(collector_app(collector, self.log, self.settings, self.registry, lambda: self.lag))
+        app = self._wrap(
+            self._faulty(collector_app(collector, self.log, self.settings, self.registry, lambda: self.lag))
+        )
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
@@ -116,6 +123,26 @@ class Running:
         self._ready.set()
         await serving
         await real.stop()
+
+    def _faulty(self, app: Any) -> Any:
+        async def faulty(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"].startswith("/v1/") and scope["method"] == "POST":
+                self.asked_at_s.append(time.monotonic())
+                if self.answer_first:
+                    await self.answer_first.pop(0).send(send)
+                    return
+                if self.lose_answers:
+                    self.lose_answers -= 1
+
+                    async def unheard(message: Any) -> None:
+                        pass
+
+                    await app(scope, receive, unheard)
+                    await refusal(502, "bad gateway").send(send)
+                    return
+            await app(scope, receive, send)
+
+        return faulty
 
     def _await(self, doing: Awaitable[Any]) -> Any:
         async def call() -> Any:

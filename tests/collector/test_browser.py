@@ -15,7 +15,7 @@ from playwright.sync_api import BrowserContext, sync_playwright
 from schemas.event import Event
 from tests.collector.running import KEY, Running
 from tests.conftest import BROWSERS
-from web.collector.answers import Answer, answer, come_again
+from web.collector.answers import answer, come_again
 
 SNIPPET = Path(__file__).parents[2] / "web" / "static" / "tidewire.js"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -37,8 +37,6 @@ class Shop:
 
     def __init__(self, start_collector: Callable[..., Running], visitor: BrowserContext) -> None:
         self.html = b""
-        self.answer_first: list[Answer] = []  # what /v1/batch answers before it works
-        self.asked_at_s: list[float] = []
         self.collector = start_collector(wrap=self._wrap)
         self.visitor = visitor
         self.page = visitor.new_page()
@@ -55,13 +53,8 @@ class Shop:
         async def site(scope: Any, receive: Any, send: Any) -> None:
             if scope["path"].startswith("/shop"):
                 await answer(200, self.html, content_type=(b"content-type", b"text/html")).send(send)
-                return
-            if scope["path"] == "/v1/batch":
-                self.asked_at_s.append(time.monotonic())
-                if self.answer_first:
-                    await self.answer_first.pop(0).send(send)
-                    return
-            await app(scope, receive, send)
+            else:
+                await app(scope, receive, send)
 
         return site
 
@@ -207,12 +200,12 @@ def test_events_wait_in_the_browser_while_it_is_offline_even_over_pages(shop: Sh
 @pytest.mark.browser
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_obeyed_and_nothing_is_lost(shop: Shop, status: int):
-    shop.answer_first.append(come_again(status, "busy", 2))
+    shop.collector.answer_first.append(come_again(status, "busy", 2))
 
     shop.show("/a", '["page"]', '["track", "Bought"]')
 
     assert len(shop.arrived(2)) == 2
-    first, second = shop.asked_at_s
+    first, second = shop.collector.asked_at_s
     assert 1.9 < second - first < 6
 
 
