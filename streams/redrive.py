@@ -1,0 +1,145 @@
+"""Sending refused events again, as they are or mended. Used by the pages and by `tidewire rejected redrive`.
+
+An event is sent again only when everything that may refuse it now takes it: the collector's intake (for what the
+collector refused), the rules of an event, and the check of every processor. Else nothing changes and the refusal is
+raised. What is sent has one `attempt` more than what was refused, so in ClickHouse it takes the place of the first.
+
+A dead letter stays as it is. That it was sent again is a line of the ledger (topic `decisions`): processor `redrive`,
+kind `redriven`, about the letter's id, with the place of the new record as its cause. The event is appended before
+the line: after a crash between the two the letter still counts as open, and sending it once more changes nothing,
+because the customer stage remembers the message id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from schemas.errors import Refused
+from schemas.event import EVENT_TYPES, Event, decode_event, encode_event
+from schemas.intake import Arrival, read_event
+from schemas.rejected import Rejected
+from schemas.rows import LedgerLine, encode_json
+from streams.log import Log, Outgoing
+
+PROCESSOR = "redrive"
+KIND = "redriven"
+TOPIC = "events"
+
+Check = Callable[[Event], None]
+"""Asks every processor, as `processors.fold.Fold.check` does; raises Refused."""
+
+
+def is_redrivable(letter: Rejected) -> bool:
+    """Whether the letter holds an event. Rows and portraits that ClickHouse refused are made anew by a replay."""
+    return letter.topic in ("", TOPIC)
+
+
+def body_of(letter: Rejected) -> str:
+    """The refused event as JSON to be mended: indented, and for what came to a path of one call with its type.
+
+    What is not JSON is given as it came.
+    """
+    text = letter.record.decode("utf-8", "replace")
+    try:
+        body = msgspec.json.decode(letter.record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return text
+    if isinstance(body, dict) and letter.topic == "":
+        body = with_type(body)
+    try:
+        return msgspec.json.format(msgspec.json.encode(body), indent=2).decode()
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return text
+
+
+def with_type(body: dict[str, Any]) -> dict[str, Any]:
+    """The body of a call with its type: the path of the request named it, and that is not kept.
+
+    >>> with_type({"userId": "u", "event": "Signed Up"})["type"]
+    'track'
+    """
+    if body.get("type") in EVENT_TYPES or "type" in body:
+        return body
+    if "event" in body:
+        kind = "track"
+    elif "previousId" in body:
+        kind = "alias"
+    elif "groupId" in body:
+        kind = "group"
+    elif "traits" in body:
+        kind = "identify"
+    elif "name" in body or "properties" in body:
+        kind = "page"
+    else:
+        return body
+    return {"type": kind, **body}
+
+
+def mended_event(letter: Rejected, record: bytes | None, check: Check, workspace: str) -> Event:
+    """The event that is to be sent again. `record` is the mended body; None: as it is.
+
+    `workspace` is whose it becomes where the letter does not say.
+
+    Raises:
+        Refused: it would be refused again, with the reason.
+    """
+    if not is_redrivable(letter):
+        raise Refused(f"a record of topic {letter.topic} cannot be sent again",
+                      mend="Replay the events it was made from instead.")  # fmt: skip
+    raw = body_of(letter).encode() if record is None else record
+    if letter.topic == TOPIC:
+        event = decode_event(raw)
+    else:
+        owner = letter.workspace or workspace
+        event = read_event(raw, "", Arrival(workspace=owner, source=letter.source or PROCESSOR, received_at=letter.at))
+        if "message_id_made" in event.flags:
+            # Else each press of the button would be another event.
+            event = msgspec.structs.replace(event, message_id=f"redriven-{letter.id}"[:100])
+    if letter.workspace and event.workspace != letter.workspace:
+        raise Refused("an event stays in its workspace", field="workspace", value=event.workspace,
+                      mend=f"Leave it {letter.workspace!r}.")  # fmt: skip
+    event = msgspec.structs.replace(event, attempt=attempt_of(letter) + 1)
+    check(event)
+    return event
+
+
+def attempt_of(letter: Rejected) -> int:
+    """How often the refused event had been sent again before; 0 where it does not say."""
+    try:
+        body = msgspec.json.decode(letter.record)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+    attempt = body.get("attempt", 0) if isinstance(body, dict) and letter.topic == TOPIC else 0
+    return attempt if isinstance(attempt, int) and 0 <= attempt < 1_000 else 0
+
+
+async def redrive(log: Log, letter: Rejected, record: bytes | None, check: Check, workspace: str,
+                  now: datetime) -> Event:  # fmt: skip
+    """Send a refused event again and write it into the ledger; returns when both are stored.
+
+    Raises:
+        Refused: it would be refused again; nothing was changed.
+        LogBusy: the log cannot take it now; try again.
+    """
+    event = mended_event(letter, record, check, workspace)
+    placed = (await log.append(TOPIC, [Outgoing(event.key.encode(), encode_event(event))]))[0]
+    cause = f"{TOPIC}-{placed.partition}@{placed.first}"
+    line = LedgerLine(
+        id=blake2b(f"{letter.id}\0{cause}".encode(), digest_size=16).hexdigest(),
+        workspace=event.workspace,
+        person=event.key,
+        at=now,
+        processor=PROCESSOR,
+        kind=KIND,
+        about=letter.id,
+        cause=cause,
+        facts={"reason": letter.reason, "message_id": event.message_id, "attempt": event.attempt,
+               "changed": record is not None},
+    )  # fmt: skip
+    await log.append("decisions", [Outgoing(event.key.encode(), encode_json(line))])
+    return event

@@ -1,0 +1,232 @@
+"""A whole Tidewire for the pages to stand on: log, collector, customer stage, ClickHouse sink and dashboard, all real.
+
+chDB lives once in a process, so each world is a process of its own:
+
+    python -m tests.dashboard.world SCENE FOLDER
+
+It fills itself with the events of the scene (a folder used before keeps what it has), waits until they are all in ClickHouse, prints its address as one line of
+JSON, and serves until its input is closed. Scenes: empty, little, plenty, hostile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry
+
+from config.settings import Settings
+from config.write_keys import WriteKey, WriteKeys, hash_of
+from processors.fold import Fold
+from processors.orders import Orders
+from processors.profile import Profile
+from processors.visits import Visits
+from schemas.errors import Refused
+from schemas.event import encode_event
+from schemas.intake import Arrival, read_event
+from sinks.analytics import Analytics
+from sinks.clickhouse import ClickHouseSink
+from streams.app import CustomerApp
+from streams.embedded import EmbeddedLog
+from streams.log import Outgoing
+from streams.metrics import StageMetrics
+from streams.topics import create_topics
+from tests.dashboard import payloads
+from web.collector.app import CollectorFirst
+from web.collector.ingest import Collector, dead_letter
+from web.collector.server import guarded_server
+from web.dashboard import dashboard
+
+KEY = "trial-key"
+TOKEN = "token-of-the-test"  # noqa: S105
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+Call = tuple[datetime, str, dict[str, Any]]  # when, by which write key, the body
+SHOP = "https://shop.example"
+CATALOGUE = (
+    ("tea-01", "Sencha, 100 g", "Tea", 14.5), ("tea-02", "Earl Grey, 250 g", "Tea", 12.9),
+    ("pot-01", "Cast iron pot", "Pots", 59.0), ("cup-04", "Celadon cup", "Cups", 18.0),
+    ("cup-05", "Glass cup, double wall", "Cups", 11.0), ("tin-02", "Tea tin", "Tins", 7.5),
+    ("whi-01", "Bamboo whisk", "Tools", 16.2), ("bok-03", "The Book of Tea", "Books", 9.99),
+)  # fmt: skip
+CAMPAIGNS: tuple[dict[str, str], ...] = (
+    {"name": "spring-harvest", "source": "newsletter", "medium": "email"},
+    {"name": "brand", "source": "google", "medium": "cpc"},
+    {"name": "matcha-week", "source": "instagram", "medium": "social"},
+)
+REFERRERS = ("https://www.google.com/", "https://www.baidu.com/s", "https://www.reddit.com/r/tea/", "", "",
+             "https://teablog.example/best-pots")  # fmt: skip
+NAMES = ("Ada Lindqvist", "Bruno Haas", "陈雨桐", "Dalia Noor", "Emre Kaya", "Freja Holm", "Gita Rao", "Hugo Marin", "李明",
+         "Ines Duarte", "Jonas Weber", "Kiri Tane", "Lena Fischer", "王芳", "Nia Okafor", "Oskar Berg")  # fmt: skip
+
+
+def plenty() -> Iterator[Call]:
+    """Four months of a tea shop: visitors on several devices, some known, some buying, in three currencies."""
+    dice = Random(7)
+    for number in range(420):
+        born = NOW - timedelta(days=dice.random() ** 1.4 * 118, minutes=dice.randrange(600))
+        anonymous = f"anon-{number:04d}"
+        visits = 1 + int(dice.expovariate(1 / 2.2))
+        is_known = dice.random() < 0.55
+        for visit in range(visits):
+            start = born + timedelta(days=dice.random() * 30 * min(visit, 3), hours=dice.random() * 5 * visit)
+            if start > NOW - timedelta(minutes=4):
+                break
+            yield from _visit(dice, number, anonymous, start, visit, is_known)
+
+
+def _visit(dice: Random, number: int, anonymous: str, start: datetime, visit: int, is_known: bool) -> Iterator[Call]:
+    at = start
+    who: dict[str, Any] = {"anonymousId": anonymous if visit < 3 else f"{anonymous}-phone"}
+    context: dict[str, Any] = {"library": {"name": "analytics.js", "version": "2.11.1"}, "locale": dice.choice(
+        ("en-GB", "de-AT", "zh-CN", "fr-FR")), "timezone": "Europe/Vienna", "userAgent": dice.choice(AGENTS)}  # fmt: skip
+    if dice.random() < 0.35:
+        context["campaign"] = dice.choice(CAMPAIGNS)
+    page = {"path": "/", "url": f"{SHOP}/", "title": "Leaf & Kettle", "referrer": dice.choice(REFERRERS)}
+    context["page"] = page
+    yield at, "web", {"type": "page", "name": "Home", "properties": page, "context": context, **who}
+    if is_known and (visit > 0 or dice.random() < 0.5):
+        who["userId"] = f"u-{number:04d}"
+        name = f"{NAMES[number % len(NAMES)]}" + (f" {number}" if number >= len(NAMES) else "")
+        at += timedelta(seconds=20)
+        yield at, "web", {"type": "identify", "context": context, **who, "traits": {
+            "name": name, "email": f"customer{number}@mail.example", "plan": "free" if visit < 2 else "club",
+            "city": dice.choice(("Wien", "上海", "Lyon", "Leeds", "Graz")), "newsletter": dice.random() < 0.7,
+            **({"birthday": "1988-04-12", "phone": f"+43 660 {number:07d}"} if number % 3 == 0 else {})}}  # fmt: skip
+    basket = dice.sample(CATALOGUE, dice.randrange(1, 4))
+    currency = ("EUR", "EUR", "GBP", "CNY")[number % 4]
+    for product_id, name, category, price in basket:
+        at += timedelta(seconds=dice.randrange(10, 180))
+        yield at, "web", {"type": "track", "event": "Product Viewed", "context": context, **who, "properties": {
+            "product_id": product_id, "name": name, "category": category, "price": price, "currency": currency}}
+        if dice.random() < 0.5:
+            at += timedelta(seconds=9)
+            yield at, "web", {"type": "track", "event": "Product Added", "context": context, **who, "properties": {
+                "product_id": product_id, "name": name, "price": price, "quantity": 1}}
+    if who.get("userId") and dice.random() < 0.5:
+        at += timedelta(seconds=90)
+        total = round(sum(price for *_, price in basket), 2)
+        order = f"o-{number:04d}-{visit}"
+        yield at, "shop backend", {"type": "track", "event": "Order Completed", "userId": who["userId"], "properties": {
+            "order_id": order, "total": total, "revenue": total, "currency": currency,
+            "products": [{"product_id": p, "name": n, "category": c, "price": price, "quantity": 1}
+                         for p, n, c, price in basket]},
+            "context": {"library": {"name": "analytics-python"}}}  # fmt: skip
+        if dice.random() < 0.06 and at + timedelta(days=2) < NOW:
+            yield at + timedelta(days=2), "shop backend", {"type": "track", "event": "Order Refunded",
+                "userId": who["userId"], "properties": {"order_id": order, "total": total, "currency": currency},
+                "context": {"library": {"name": "analytics-python"}}}  # fmt: skip
+
+
+AGENTS = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+)
+
+
+def refused_calls() -> Iterator[Call]:
+    """What real clients get wrong."""
+    for number in range(46):
+        at = NOW - timedelta(hours=number * 5, minutes=3)
+        yield at, "web", {"type": "track", "userId": f"u-{number:04d}", "properties": {"step": number}}
+        if number % 3 == 0:
+            yield at, "app", {"type": "track", "event": "Signed Up", "messageId": f"noid-{number}"}
+        if number % 5 == 0:
+            yield at, "shop backend", {"type": "group", "userId": f"u-{number:04d}"}
+        if number % 7 == 0:
+            yield at, "shop backend", {"type": "trak", "event": "Order Completed", "userId": "u-1"}
+
+
+def little() -> Iterator[Call]:
+    at = NOW - timedelta(minutes=30)
+    yield at, "web", {"type": "page", "anonymousId": "first-visitor", "properties": {"path": "/", "url": f"{SHOP}/"}}
+    yield at + timedelta(minutes=2), "web", {"type": "identify", "anonymousId": "first-visitor", "userId": "ann-1",
+                                             "traits": {"name": "Ann", "email": "ann@mail.example"}}  # fmt: skip
+    yield at + timedelta(minutes=3), "web", {"type": "track", "userId": "ann-1", "event": "Signed Up", "properties": {}}
+
+
+def of(scene: str) -> Iterable[Call]:
+    calls: list[Call] = []
+    if scene == "plenty":
+        calls = [*plenty(), *refused_calls()]
+    elif scene == "little":
+        calls = list(little())
+    elif scene == "hostile":
+        calls = list(payloads.calls(NOW))
+    return sorted(calls, key=lambda call: call[0])
+
+
+def records_of(calls: Iterable[Call]) -> dict[str, list[Outgoing]]:
+    """The calls as the collector would have written them when they happened."""
+    records: dict[str, list[Outgoing]] = {"events": [], "rejected": []}
+    for number, (at, source, body) in enumerate(calls):
+        raw = msgspec.json.encode({"messageId": f"m-{number}", "timestamp": at.isoformat(), **body})
+        arrival = Arrival(workspace="default", source=source, received_at=at)
+        try:
+            event = read_event(raw, "", arrival)
+            records["events"].append(Outgoing(event.key.encode(), encode_event(event)))
+        except Refused as refused:
+            records["rejected"].append(dead_letter(refused, raw, arrival))
+    return records
+
+
+async def serve(scene: str, folder: Path) -> None:
+    settings = Settings(data=folder, write_keys=KEY, partitions=2, sink_wait_ms=100, checkpoint_ms=50)
+    registry = CollectorRegistry()
+    log = EmbeddedLog(folder / "log.db", fsync=False)
+    await log.start()
+    await create_topics(log, settings)
+    is_new = not any(end for _, end in (await log.bounds("events")).values())
+    for topic, records in records_of(of(scene) if is_new else ()).items():
+        for start in range(0, len(records), 2_000):
+            await log.append(topic, records[start : start + 2_000])
+    fold = Fold([Profile(), Visits(), Orders()])
+    analytics = Analytics(settings.analytics_url)
+    await analytics.start()
+    sink = ClickHouseSink(log, analytics, fold.tables, settings)
+    sinking = asyncio.create_task(sink.run())
+    stage = CustomerApp(log, fold, settings, StageMetrics(registry))
+    await stage.start()
+
+    pages = dashboard(log, analytics, settings, TOKEN, check=fold.check)
+    keys = WriteKeys([WriteKey(name="trial", sha256=hash_of(KEY), kind="any")])
+    app = CollectorFirst(Collector(log, keys, settings, registry, lag=lambda: 0), pages)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", int(os.environ.get("PORT", "0"))))
+    port = listener.getsockname()[1]
+    server = guarded_server(app, "127.0.0.1", port, loop="asyncio", lifespan="off")
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    site = pages.state.site
+    calm = 0
+    while calm < 5 and not sinking.done():
+        calm = calm + 1 if (await site.freshness()).is_current else 0
+        await asyncio.sleep(0.1)
+    print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    server.should_exit = True
+    await serving
+    await stage.stop()
+    await sink.stop()
+    await sinking
+    await analytics.close()
+    await log.stop()
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+                        logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # fmt: skip
+    asyncio.run(serve(sys.argv[1], Path(sys.argv[2])))

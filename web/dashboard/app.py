@@ -1,0 +1,118 @@
+"""The dashboard as one Starlette app: its addresses, and what happens when something behind it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from config.settings import Settings
+from processors.fold import Fold
+from processors.registry import load_processors
+from schemas.errors import TidewireError
+from streams.log import Log
+from streams.redrive import Check
+from web.dashboard.guard import Guard
+from web.dashboard.pages import api, live, overview, people, person, preferences, rejected
+from web.dashboard.site import STATIC, Site
+
+if TYPE_CHECKING:
+    from sinks.analytics import Analytics
+
+YEAR_S = 365 * 24 * 3600
+logger = structlog.get_logger(__name__)
+
+
+def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "", *, check: Check | None = None,
+              now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Starlette:  # fmt: skip
+    """The pages over a log and a ClickHouse, both started; to be served on a loopback address.
+
+    Args:
+        token: what the calls under /api ask for; without one they answer 403.
+        check: asks every processor whether it takes an event that is to be sent again, as `Fold.check` does;
+            without it, the processors there are.
+        now: the clock.
+    """
+    app = Starlette(
+        routes=[
+            Route("/", overview.overview),
+            Route("/overview/{name}.csv", overview.table),
+            Route("/freshness", overview.freshness),
+            Route("/live", live.live),
+            Route("/live/stream", live.stream),
+            Route("/people", people.people),
+            Route("/people.csv", people.people_csv),
+            Route("/people/{key:path}", person.person),
+            Route("/unmerge", person.unmerge_form),
+            Route("/unmerge", person.unmerge, methods=["POST"]),
+            Route("/rejected", rejected.rejected),
+            Route("/rejected.csv", rejected.rejected_csv),
+            Route("/rejected/redrive", rejected.send_all, methods=["POST"]),
+            Route("/rejected/{id}", rejected.letter),
+            Route("/rejected/{id}", rejected.send_again, methods=["POST"]),
+            Route("/preferences", preferences.preferences, methods=["POST"]),
+            Mount(
+                "/api",
+                routes=[
+                    Route("/status", api.status),
+                    Route("/person", api.person),
+                    Route("/rejected", api.rejected),
+                    Route("/rejected/redrive", api.redrive_letters, methods=["POST"]),
+                    Route("/rejected/{id}", api.letter),
+                    Route("/sql", api.sql, methods=["POST"]),
+                ],
+            ),
+            Mount("/static", _Assets(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, token=token)],
+        exception_handlers={HTTPException: _refuse, TidewireError: _trouble},
+    )
+    app.state.site = Site(log, analytics, settings, token, check or _check_of(settings), now)
+    return app
+
+
+def _check_of(settings: Settings) -> Check:
+    return Fold(load_processors(settings.config)).check
+
+
+class _Assets(StaticFiles):
+    """Files whose address names their content, so a browser keeps them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        answer = await super().get_response(path, scope)
+        if answer.status_code == HTTPStatus.OK and b"v=" in scope.get("query_string", b""):
+            answer.headers["cache-control"] = f"public, max-age={YEAR_S}, immutable"
+        return answer
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """What is not there, or not meant so."""
+    assert isinstance(error, HTTPException)
+    headers: Mapping[str, str] = error.headers or {}
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": f"{error.detail}."}, error.status_code, headers=dict(headers))
+    site: Site = request.app.state.site
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return site.page(request, "missing.html", 404, what="")
+    return site.page(request, "trouble.html", error.status_code, what=str(error.detail), headers=headers)
+
+
+async def _trouble(request: Request, error: Exception) -> Response:
+    """The log or ClickHouse cannot be asked: the page says so in one line, and how to go on."""
+    logger.warning("page_failed", path=request.url.path, error=str(error))
+    site: Site = request.app.state.site
+    return site.page(request, "trouble.html", 503, what=str(error), headers={"retry-after": "5"})
+
+
+

@@ -1,0 +1,197 @@
+"""JSON for `tidewire` commands that ask a running process. Each call needs the token of `data/run.json`.
+
+    GET  /api/status                                  how much there is, and how far behind ClickHouse is
+    GET  /api/person?key=KEY                          everything about one person
+    GET  /api/rejected?reason=…&state=open&limit=50   dead letters and their reasons
+    GET  /api/rejected/ID                             one, with its whole record
+    POST /api/rejected/redrive  {"id": …, "record": …} or {"reason": …} or {"all": true}
+    POST /api/sql               {"query": …}          rows of a SELECT
+
+An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from schemas.errors import Refused, TidewireError, Unreachable
+from schemas.keys import split_key
+from streams.redrive import body_of, redrive
+from web.dashboard.guard import has_token
+from web.dashboard.pages.rejected import redrive_reason
+from web.dashboard.queries import commerce
+from web.dashboard.queries import overview as overview_queries
+from web.dashboard.queries import person as person_queries
+from web.dashboard.queries import rejected as queries
+from web.dashboard.site import Site
+
+LARGEST_BODY_BYTES = 1024 * 1024
+MOST_LETTERS = 1_000
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+Call = Callable[[Request], Awaitable[Any]]
+
+
+class ApiError(TidewireError):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, what: str) -> None:
+        self.status = status
+        super().__init__(what)
+
+
+def answered(call: Call) -> Callable[[Request], Awaitable[Response]]:
+    """A call as an endpoint: the token is checked, what it returns becomes JSON, and errors their status."""
+
+    @wraps(call)
+    async def endpoint(request: Request) -> Response:
+        site: Site = request.app.state.site
+        if not has_token(request, site.token):
+            return _json({"error": "This needs the token of data/run.json, as Authorization: Bearer TOKEN."}, 403)
+        try:
+            return _json(await call(request))
+        except ApiError as error:
+            return _json({"error": str(error)}, error.status)
+        except Unreachable as error:
+            return _json({"error": str(error)}, 503)
+        except TidewireError as error:
+            return _json({"error": str(error)}, 422)
+
+    return endpoint
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(_encode(value), status, media_type="application/json")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY_BYTES:
+            raise ApiError(413, f"A request may have {LARGEST_BODY_BYTES} bytes.")
+    try:
+        value = msgspec.json.decode(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"The body is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise ApiError(400, "The body must be a JSON object.")
+    return value
+
+
+@answered
+async def status(request: Request) -> Any:
+    site: Site = request.app.state.site
+    known = await overview_queries.extent(site.analytics, site.workspace)
+    fresh = await site.freshness()
+    return {
+        "workspace": site.workspace,
+        "events": known.events if known else 0,
+        "is_current": fresh.is_current,
+        "clickhouse_behind": {"records": fresh.sink.records, "seconds": fresh.sink.waited.total_seconds()},
+        "stage_behind": {"records": fresh.stage.records, "seconds": fresh.stage.waited.total_seconds()},
+        "trouble": fresh.trouble,
+    }
+
+
+@answered
+async def person(request: Request) -> Any:
+    """`key` may be a whole person key, or a user id or anonymous id of this workspace."""
+    site: Site = request.app.state.site
+    asked = request.query_params.get("key", "")
+    for key in _keys_of(asked, site.workspace):
+        someone = person_queries.Person(site.analytics, split_key(key)[0], key)
+        holder = await someone.holder()
+        if holder != key:
+            someone = person_queries.Person(site.analytics, split_key(holder)[0], holder)
+        portrait = await someone.portrait()
+        identities = await someone.identities()
+        counts = await someone.counts()
+        if portrait is None and not counts:
+            continue
+        timeline = await someone.timeline("", "", most=20)
+        return {
+            "person": someone.key,
+            "portrait": portrait,
+            "identities": identities,
+            "events": counts,
+            "orders": await commerce.orders_of(someone),
+            "timeline": [person_queries.body_of(row) for row in timeline.rows],
+        }
+    raise ApiError(404, f"There is nobody by the key {asked!r}. Search the people at /people.")
+
+
+def _keys_of(asked: str, workspace: str) -> list[str]:
+    try:
+        split_key(asked)
+    except ValueError:
+        return [f"{workspace}/u:{asked}", f"{workspace}/a:{asked}"] if asked else []
+    return [asked]
+
+
+@answered
+async def rejected(request: Request) -> Any:
+    site: Site = request.app.state.site
+    limit = request.query_params.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= MOST_LETTERS):
+        raise ApiError(400, f"limit must be 1 to {MOST_LETTERS}, not {limit!r}.")
+    page = await queries.letters(site.analytics, site.workspace, request.query_params.get("reason", ""),
+                                 request.query_params.get("state", "open"), most=int(limit))  # fmt: skip
+    reasons = await queries.reasons(site.analytics, site.workspace)
+    return {"letters": page.rows, "reasons": [reason._asdict() for reason in reasons], "has_more": bool(page.next)}
+
+
+@answered
+async def letter(request: Request) -> Any:
+    site: Site = request.app.state.site
+    row = await _letter(site, request.path_params["id"])
+    return {**row, "body": body_of(queries.rejected_of(row))}
+
+
+async def _letter(site: Site, letter_id: str) -> dict[str, Any]:
+    row = await queries.letter(site.analytics, site.workspace, letter_id)
+    if row is None:
+        raise ApiError(404, f"There is no rejected record {letter_id!r}. `tidewire rejected list` names them.")
+    return row
+
+
+@answered
+async def redrive_letters(request: Request) -> Any:
+    """One by `id` (with `record`, the mended JSON, as text or object), all open ones of a `reason`, or `all`."""
+    site: Site = request.app.state.site
+    asked = await _body(request)
+    if asked.get("id"):
+        found = queries.rejected_of(await _letter(site, str(asked["id"])))
+        record = asked.get("record")
+        raw = None if record is None else record.encode() if isinstance(record, str) else _encode(record)
+        try:
+            event = await redrive(site.log, found, raw, site.check, site.workspace, site.now())
+        except Refused as refused:
+            raise ApiError(422, f"It would be refused again: {refused}.") from None
+        return {"sent": 1, "refused": 0, "why": "", "message_id": event.message_id, "attempt": event.attempt}
+    reasons = [str(asked["reason"])] if asked.get("reason") else []
+    if asked.get("all") is True:
+        reasons = list({reason.reason: None for reason in await queries.reasons(site.analytics, site.workspace)})
+    if not reasons and asked.get("all") is not True:
+        raise ApiError(400, 'Name what to send again: {"id": …}, {"reason": …} or {"all": true}.')
+    sent = refused_again = 0
+    why = ""
+    for reason in reasons:
+        sent_now, refused_now, why_now = await redrive_reason(site, reason)
+        sent, refused_again, why = sent + sent_now, refused_again + refused_now, why or why_now
+    return {"sent": sent, "refused": refused_again, "why": why}
+
+
+@answered
+async def sql(request: Request) -> Any:
+    site: Site = request.app.state.site
+    query = (await _body(request)).get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise ApiError(400, 'Send {"query": "SELECT …"}.')
+    return {"rows": await site.analytics.query(query)}
