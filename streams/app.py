@@ -45,6 +45,7 @@ class CustomerApp:
         register()
         logging.getLogger("faust").setLevel(logging.WARNING)
         logging.getLogger("mode").setLevel(logging.WARNING)
+        logging.getLogger("mode.timers").setLevel(logging.ERROR)  # it warns of every commit that took long
         self._log = log_
         self._fatal = fatal
         is_embedded = isinstance(log_, EmbeddedLog)

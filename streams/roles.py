@@ -1,0 +1,317 @@
+"""The roles of Tidewire, any set of them in one process: collector, worker, sink, dashboard.
+
+`tidewire up` runs all four. Every process answers `/healthz`, `/readyz` and `/metrics` at its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from config.settings import Settings
+from schemas.errors import TidewireError, Unreachable
+from streams.access import RUN_FILE, RunFile
+from streams.grounds import open_log
+from streams.lag import has_caught_up, measure_lag
+from streams.log import Log, LogBusy
+from streams.topics import check_topics, create_topics
+
+if TYPE_CHECKING:
+    from sinks.analytics import Analytics
+
+log = structlog.get_logger(__name__)
+
+LAG_EVERY_S = 1.0
+STARTED_LOOK_S = 0.01
+
+Ready = Callable[["Running"], Awaitable[None]]
+
+
+class Running:
+    """What runs in this process.
+
+    Attributes:
+        url: its address; port 0 of the settings is here the port it got.
+        analytics: only where sink or dashboard run here.
+        failure: what ended it, where it did not end as asked.
+    """
+
+    def __init__(self, settings: Settings, log_: Log, url: str) -> None:
+        self.settings = settings
+        self.log = log_
+        self.url = url
+        self.failure: BaseException | None = None
+        self._analytics: Analytics | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def analytics(self) -> Analytics:
+        if self._analytics is None:
+            raise TidewireError("neither sink nor dashboard run in this process, so it has no ClickHouse")
+        return self._analytics
+
+    async def caught_up(self) -> bool:
+        """Whether customer stage and sink, wherever they run, have nothing left to do."""
+        return await has_caught_up(self.log)
+
+    def stop(self) -> None:
+        """Make `run` end: requests under way are answered, what is done is checkpointed."""
+        self._stopping.set()
+
+    def watch(self, task: asyncio.Task[None]) -> None:
+        """Stop everything when this task ends with an error."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                self.failure = self.failure or task.exception()
+                self.stop()
+
+        task.add_done_callback(ended)
+
+    async def stopped(self) -> None:
+        await self._stopping.wait()
+
+
+async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None = None) -> None:
+    """Run the roles until SIGTERM, SIGINT or `Running.stop`. `ready` is called once everything answers.
+
+    Raises:
+        TidewireError: something cannot start, with what and the mend.
+    """
+    set_up_logging(settings.log_level)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings, roles))
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        log_ = open_log(settings)
+        await log_.start()
+        stack.push_async_callback(log_.stop)
+        if settings.is_embedded:
+            await create_topics(log_, settings)
+        await check_topics(log_, settings)
+        running = Running(settings, log_, url)
+        _stop_on_signals(running, stack)
+        registry = _registry()
+        token = secrets.token_urlsafe(24)
+        if roles & {"worker", "sink", "dashboard"}:
+            await _start_behind(running, roles, registry, stack)
+        lag = _LagWatch(log_)
+        stack.push_async_callback(lag.stop)
+        await lag.start()
+        app = _site(running, roles, registry, lag, token)
+        if "dashboard" in roles:
+            _write_run_file(settings.data, RunFile(pid=os.getpid(), url=url, token=token), stack)
+        await _serve(app, listener, stack, running)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.set_threshold(50_000, 20, 100)
+        if ready is not None:
+            await ready(running)
+        await running.stopped()
+    if running.failure is not None:
+        raise running.failure
+
+
+async def _start_behind(
+    running: Running, roles: frozenset[str], registry: CollectorRegistry, stack: AsyncExitStack
+) -> None:
+    """What needs no address: ClickHouse, the sink, the worker. They stop after the server, the worker first."""
+    from processors.fold import Fold
+    from processors.registry import load_processors
+
+    settings, log_ = running.settings, running.log
+    fold = Fold(load_processors(settings.config))
+    if roles & {"sink", "dashboard"}:
+        from sinks.analytics import Analytics
+        from sinks.migrate import migrate
+
+        analytics = Analytics(settings.analytics_url, settings.analytics_password)
+        await analytics.start()
+        stack.push_async_callback(analytics.close)
+        await migrate(analytics, fold.tables)
+        running._analytics = analytics
+    if "sink" in roles:
+        from sinks.clickhouse import ClickHouseSink
+
+        sink = ClickHouseSink(log_, running.analytics, fold.tables, settings, registry)
+        running.watch(asyncio.create_task(sink.run(), name="sink"))
+        stack.push_async_callback(sink.stop)
+    if "worker" in roles:
+        from streams.app import CustomerApp
+        from streams.metrics import StageMetrics
+
+        customers = CustomerApp(log_, fold, settings, StageMetrics(registry))
+        await customers.start()
+        stack.push_async_callback(customers.stop)
+
+
+def _site(
+    running: Running, roles: frozenset[str], registry: CollectorRegistry, lag: Callable[[], int], token: str
+) -> Any:
+    from starlette.applications import Starlette
+
+    from web.collector.app import CollectorFirst, collector_routes
+    from web.collector.ingest import Collector
+
+    settings, log_ = running.settings, running.log
+    routes = collector_routes(log_, settings, registry, lag)
+    site: Any = Starlette(routes=routes)
+    if "dashboard" in roles:
+        from web.dashboard.app import dashboard
+
+        pages = dashboard(log_, running.analytics, settings, token)
+        pages.router.routes[:0] = routes
+        site = pages
+    if "collector" in roles:
+        from config.write_keys import load_write_keys
+
+        keys = load_write_keys(settings.config, settings.write_keys, settings.workspace)
+        site = CollectorFirst(Collector(log_, keys, settings, registry, lag=lag), site)
+    return site
+
+
+# --- the server
+
+
+def _listen(settings: Settings, roles: frozenset[str]) -> socket.socket:
+    """A listening socket, taken before anything else starts: a port that is taken is said at once.
+
+    Workers and sinks, of which several run on one machine, take a free port where the usual one is taken and none was
+    asked for.
+    """
+    try:
+        return _bound(settings.host, settings.port)
+    except OSError as error:
+        if not roles & {"collector", "dashboard"} and "port" not in settings.model_fields_set:
+            return _bound(settings.host, 0)
+        what = f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}."
+        raise Unreachable(f"{what} Name another with --port; 0 takes a free one.") from None
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _serve(app: Any, listener: socket.socket, stack: AsyncExitStack, running: Running) -> None:
+    from web.collector.server import guarded_server
+
+    host, port = listener.getsockname()[:2]
+    server = guarded_server(app, host, port, loop="none", lifespan="off")
+    server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # handled here, for all roles
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
+    running.watch(serving)
+
+    async def stop() -> None:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+
+    stack.push_async_callback(stop)
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn sets a flag and no event
+        await asyncio.sleep(STARTED_LOOK_S)
+
+
+def _stop_on_signals(running: Running, stack: AsyncExitStack) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(ValueError, RuntimeError):  # not in the main thread, as in some tests
+            loop.add_signal_handler(number, running.stop)
+            stack.callback(loop.remove_signal_handler, number)
+
+
+def _write_run_file(data: Path, run_file: RunFile, stack: AsyncExitStack) -> None:
+    """Tell commands of the same user where this process answers; gone when it stops."""
+    file = data / RUN_FILE
+    whole = file.with_name(f"{file.name}.{run_file.pid}")
+    data.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(msgspec.json.encode(run_file))
+    whole.replace(file)
+    stack.callback(file.unlink, missing_ok=True)
+
+
+# --- what all processes have
+
+
+class _LagWatch:
+    """How many records the customer stage is behind, as of the last second: cheap enough to ask with every request."""
+
+    def __init__(self, log_: Log) -> None:
+        self._log = log_
+        self._behind = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self) -> int:
+        return self._behind
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                self._behind = (await measure_lag(self._log)).stage
+            except LogBusy as error:  # appends will say so too
+                log.warning("lag_not_known", error=str(error))
+            await asyncio.sleep(LAG_EVERY_S)
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def set_up_logging(level: str) -> None:
+    """Log lines are events with facts: for people on a terminal, as JSON elsewhere. On standard error."""
+    least = getattr(logging, level.upper())
+    is_terminal = sys.stderr.isatty()
+    renderer: Any = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
