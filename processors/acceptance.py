@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import permutations
+from itertools import count, permutations
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -23,7 +23,7 @@ import msgspec
 
 from processors.base import Person, Processor
 from processors.fold import Fold
-from processors.histories import PERSON, event_of, events_of, history, hostile_flood
+from processors.histories import PERSON, RECEIVED_MS, event_of, events_of, history, hostile_flood
 from processors.registry import import_file, processors_of
 from schemas.customer import Part, decode_part, encode_state
 from schemas.effects import Row
@@ -31,6 +31,7 @@ from schemas.errors import Refused, shown
 from schemas.event import Event
 from schemas.recent import has_seen, remember, token
 from schemas.rows import encode_json
+from schemas.times import SECOND_MS
 
 LARGEST_STATE_BYTES = 400_000  # of one part; a customer record holds several, and Kafka takes a megabyte
 FLOOD = 4_000
@@ -88,18 +89,21 @@ class Folded(NamedTuple):
 
 
 def run(processor: AnyProcessor, events: Iterable[Event], *, is_stored_each_time: bool = False) -> Folded:
-    """Fold events through one processor: each part by itself, message ids that were seen dropped, rows gathered."""
+    """Fold events through one processor: each part by itself, message ids that were seen dropped, rows gathered.
+
+    They are received one second apart in the order given, whenever they happened.
+    """
     fold = Fold([processor])
     parts: dict[str, Part] = {}
     rows: dict[tuple[object, ...], tuple[str, dict[str, Any]]] = {}
-    for event in events:
+    for now_ms, event in zip(count(RECEIVED_MS, SECOND_MS), events):
         part = parts.setdefault(event.key, Part())
         seen = token(event.source, event.message_id)
         if has_seen(part.seen, seen):
             continue
         fold.check(event)
-        done = fold.apply(part, event, Person(PERSON, event.key, part.applied), event.received_ms)
-        part.seen = remember(part.seen, seen, event.received_ms)
+        done = fold.apply(part, event, Person(PERSON, event.key, part.applied), now_ms)
+        part.seen = remember(part.seen, seen, now_ms)
         part.applied += 1
         for _, effect in done:
             if isinstance(effect, Row):

@@ -89,9 +89,9 @@ def _leniently(event: Event) -> Facts:
 
 
 def _texts(struct: type[msgspec.Struct], found: Any) -> dict[str, str]:
-    """The fields of `struct` that `found` gives as text."""
+    """The text fields of `struct` that `found` gives as text."""
     fields = ((field.name, found.get(field.encode_name)) for field in msgspec.structs.fields(struct))
-    return {name: value for name, value in fields if isinstance(value, str)}
+    return {name: value for name, value in fields if isinstance(value, str) and name not in _PARTS}
 
 
 def campaign_of(facts: Facts, url: str) -> Campaign | None:

@@ -20,6 +20,7 @@ from schemas.times import DAY_MS, HOUR_MS, MINUTE_MS, from_ms, to_iso, to_ms
 WORKSPACE = "shop"
 PERSON = f"{WORKSPACE}/u:ann"
 BEGIN_MS = to_ms(datetime(2024, 3, 1, tzinfo=UTC))
+RECEIVED_MS = to_ms(datetime(2026, 1, 1, tzinfo=UTC))  # long after all of it happened
 CALLS = {"Page": "page", "Screen": "screen", "Identify": "identify", "Group": "group", "Alias": "alias"}
 
 Body = dict[str, Any]
