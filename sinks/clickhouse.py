@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from hashlib import blake2b
@@ -154,7 +155,7 @@ class ClickHouseSink:
             if records and (now >= due or self._stopping.is_set()):
                 break
             wait_s = min(POLL_S, due - now) if records else POLL_S
-            polled = await self._patiently(partial(subscription.poll, self._most - len(records), wait_s))
+            polled = await self._patiently(partial(self._poll, subscription, self._most - len(records), wait_s))
             for tp, of_partition in polled.items():
                 offsets[tp] = of_partition[-1].offset + 1
                 records += of_partition
@@ -165,6 +166,18 @@ class ClickHouseSink:
                 break
         return records, offsets
 
+    async def _poll(self, subscription: Subscription, most: int, wait_s: float) -> dict[TP, list[Record]]:
+        """As `Subscription.poll`, but over at once when the sink is to stop."""
+        polling = asyncio.ensure_future(subscription.poll(most, wait_s))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return await polling if polling.done() else {}
+        finally:
+            for task in (polling, stopping):
+                task.cancel()
+            await asyncio.gather(polling, stopping, return_exceptions=True)
+
     async def store(self, batch: Batch) -> None:
         """Return when every row is stored, or stands in topic `rejected`."""
         if batch.skipped:
@@ -172,7 +185,9 @@ class ClickHouseSink:
         bad = list(batch.bad)
         for rows in batch.rows:
             await self._store(rows, bad)
-        letters = [self._letter(row) for row in bad if self._is_letter_due(row)]
+        self._tell(bad)
+        # A dead letter that no row can be made of stands in topic `rejected` already.
+        letters = [_letter(row) for row in bad if row.origin.topic != "rejected"]
         if letters:
             await self._patiently(lambda: self._log.append("rejected", letters))
 
@@ -207,28 +222,11 @@ class ClickHouseSink:
         self.metrics.inserts.labels(rows.table).inc()
         self.metrics.rows.labels(rows.table).inc(len(rows.origins))
 
-    # --- what cannot be stored
-
-    def _is_letter_due(self, row: BadRow) -> bool:
-        """Whether a bad row goes to topic `rejected`: not when that is where it came from, or it would for ever."""
-        facts = {"table": row.table, "topic": row.origin.topic, "partition": row.origin.partition,
-                 "offset": row.origin.offset, "why": str(row.refused)}  # fmt: skip
-        log.warning("row_refused", **facts)
-        self.metrics.refused.labels(row.table).inc()
-        return row.origin.topic != "rejected"
-
-    def _letter(self, row: BadRow) -> Outgoing:
-        origin = row.origin
-        where = f"clickhouse\0{row.table}\0{origin.topic}\0{origin.partition}\0{origin.offset}"
-        event = _event_of(origin)
-        known = {} if event is None else {"workspace": event.workspace, "source": event.source,
-                                          "message_id": event.message_id, "key": event.key}  # fmt: skip
-        letter = Rejected.of(
-            row.refused, id=blake2b(where.encode(), digest_size=16).hexdigest(), at=from_ms(origin.timestamp_ms),
-            by="clickhouse", record=origin.value or b"", record_key=origin.key or b"", topic=origin.topic,
-            partition=origin.partition, offset=origin.offset, **known,
-        )  # fmt: skip
-        return Outgoing(origin.key, encode_rejected(letter))
+    def _tell(self, bad: list[BadRow]) -> None:
+        for table, count in Counts(row.table for row in bad).items():
+            first = next(row for row in bad if row.table == table)
+            log.warning("rows_refused", table=table, rows=count, first=_place(first.origin), why=str(first.refused))
+            self.metrics.refused.labels(table).inc(count)
 
     # --- patience
 
@@ -290,6 +288,24 @@ def _without_unreadable(rows: Rows, bad: list[BadRow]) -> Rows:
         else:
             fine.append(i)
     return rows if len(fine) == len(rows.origins) else rows.only(fine)
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}-{record.partition}@{record.offset}"
+
+
+def _letter(row: BadRow) -> Outgoing:
+    """The dead letter of a row, with the same id whenever it is written."""
+    origin = row.origin
+    event = _event_of(origin)
+    known = {} if event is None else {"workspace": event.workspace, "source": event.source,
+                                      "message_id": event.message_id, "key": event.key}  # fmt: skip
+    letter = Rejected.of(
+        row.refused, id=blake2b(f"clickhouse\0{row.table}\0{_place(origin)}".encode(), digest_size=16).hexdigest(),
+        at=from_ms(origin.timestamp_ms), by="clickhouse", record=origin.value or b"", record_key=origin.key or b"",
+        topic=origin.topic, partition=origin.partition, offset=origin.offset, **known,
+    )  # fmt: skip
+    return Outgoing(origin.key, encode_rejected(letter))
 
 
 def _event_of(record: Record) -> Event | None:

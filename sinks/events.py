@@ -76,6 +76,7 @@ class _Properties(msgspec.Struct):
     currency: str | None = None
     order_id: str | int | None = None
     other_order_id: str | int | None = msgspec.field(default=None, name="orderId")
+    transaction_id: str | int | None = None
     referrer: str | None = None
     url: str | None = None
     path: str | None = None
@@ -154,7 +155,9 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
         "device_type": [(context.device and context.device.type) or "" for context in contexts],
         "revenue": [of.total if of.revenue is None else of.revenue for of in properties],
         "currency": [of.currency.upper() if of.currency else "" for of in properties],
-        "order_id": [_text(of.order_id) or _text(of.other_order_id) for of in properties],
+        "order_id": [
+            _text(of.order_id) or _text(of.other_order_id) or _text(of.transaction_id) for of in properties
+        ],
         "flags": [event.flags for event in events],
         "attempt": [min(event.attempt, MOST_ATTEMPTS) for event in events],
         "properties": [_object(event.raw_properties) for event in events],

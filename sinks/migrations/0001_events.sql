@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS events
     device_type LowCardinality(String) COMMENT 'context.device.type.',
     revenue Nullable(Decimal(18, 4)) COMMENT 'properties.revenue, else properties.total, where it is a number.',
     currency LowCardinality(String) COMMENT 'properties.currency in capitals.',
-    order_id String COMMENT 'properties.order_id, else properties.orderId.',
+    order_id String COMMENT 'properties.order_id, else orderId, else transaction_id.',
     flags Array(LowCardinality(String)) COMMENT 'What was odd and was mended.',
     attempt UInt32 COMMENT 'How often the event was re-driven from the rejected ones.',
     properties JSON COMMENT 'properties as sent.',

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigError
@@ -29,22 +29,19 @@ async def test_a_parameter_is_the_value_whatever_it_holds(either: Analytics) -> 
     assert alone == [[{"one": value}] for value in HOSTILE]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(value=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
-def test_any_text_comes_back_as_it_went(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
-    rows = _ask_once(tmp_path_factory.getbasetemp() / "any-text", "SELECT {value:String} AS v", {"value": value})
-
-    assert rows == [{"v": value}]
-
-
-def _ask_once(path: Path, sql: str, parameters: dict[str, object]) -> list[dict[str, object]]:
-    async def ask() -> list[dict[str, object]]:
-        analytics = Analytics(f"chdb:{path}", readers=1)
-        rows = await analytics.query(sql, parameters)
+@settings(max_examples=5, deadline=None)
+@given(values=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=30))
+def test_any_text_comes_back_as_it_went(tmp_path_factory: pytest.TempPathFactory, values: list[str]) -> None:
+    async def ask() -> tuple[list[str], list[str]]:
+        analytics = Analytics(f"chdb:{tmp_path_factory.getbasetemp() / 'any-text'}", readers=1)
+        together = await analytics.query("SELECT {values:Array(String)} AS v", {"values": values})
+        alone = [(await analytics.query("SELECT {v:String} AS v", {"v": value}))[0]["v"] for value in values]
         await analytics.close()
-        return rows
+        return together[0]["v"], alone
 
-    return asyncio.run(ask())
+    together, alone = asyncio.run(ask())
+
+    assert together == alone == values
 
 
 async def test_values_come_back_as_what_they_are(either: Analytics) -> None:
