@@ -190,7 +190,7 @@ def _body(schema: str) -> Json:
 
 def _pixel(path: Path) -> Json:
     data = {
-        "name": "data", "in": "query", "required": False, "schema": {"type": "string", "contentEncoding": "base64"},
+        "name": "data", "in": "query", "required": False, "schema": {"type": "string"},
         "description": "The whole event as Base64 of a JSON object. Or one parameter for each key, such as "
                        "`event` or `context.page.title`.",
     }  # fmt: skip

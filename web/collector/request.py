@@ -140,22 +140,19 @@ def pixel_event(query: Mapping[str, str], headers: Mapping[bytes, bytes]) -> byt
     """The event a pixel's query means, as JSON.
 
     Segment's pixel has the whole event as Base64 in `data`; RudderStack's has one parameter for each key, dotted where
-    it lies deeper (`context.page.title`). The page and the browser are known from the headers.
-
-    Raises:
-        Unreadable: `data` is not Base64 of a JSON object.
+    it lies deeper (`context.page.title`). The page and the browser are known from the headers. `data` that is not
+    Base64 of a JSON object is a key like others.
     """
     event: dict[str, Any] = {}
-    if query.get("data"):
-        data = query["data"].replace(" ", "+").replace("-", "+").replace("_", "/")
-        try:
-            event = _decode(b64decode(data + "=="))
-        except (NotBase64, ValueError, RecursionError) as error:
-            raise Unreadable("data is not Base64 of a JSON object", value=str(error)) from None
-        if not isinstance(event, dict):
-            raise Unreadable("data is not Base64 of a JSON object")
+    data = query.get("data", "").replace(" ", "+").replace("-", "+").replace("_", "/")
+    try:
+        decoded = _decode(b64decode(data + "=="))
+    except (NotBase64, ValueError, RecursionError):
+        decoded = None
+    if isinstance(decoded, dict):
+        event = decoded
     for name, value in query.items():
-        if name not in ("data", "writeKey"):
+        if name != "writeKey" and not (name == "data" and event is decoded):
             _put(event, name.split("."), value)
     context = event.setdefault("context", {})
     if isinstance(context, dict):
