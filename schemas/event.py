@@ -134,7 +134,7 @@ def decode_event(value: bytes | None) -> Event:
         raise Refused("the record has no value", mend="Send an event; topic `events` takes no tombstones.")
     try:
         event = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise Refused("the record is not an event of schema `events`", value=str(error)) from error
     check_event(event)
     return event
