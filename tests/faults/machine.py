@@ -1,0 +1,130 @@
+"""Tidewire as a user runs it: processes started, killed and asked, on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from processors.fold import Fold
+from processors.registry import load_processors
+from schemas.customer import decode_customer
+from streams.store import CustomerStore
+
+START_S = 60.0
+COMMAND = (sys.executable, "-m", "streams.cli")
+WRITE_KEY = "trial-key"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """One `tidewire` command. Its standard error goes to a file, shown when something went wrong."""
+
+    def __init__(self, *arguments: str, data: Path, port: int, settings: Mapping[str, str] | None = None) -> None:
+        self.data = data
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.arguments = (*arguments, "--data", str(data), "--port", str(port))
+        self._environment = {**os.environ, "TIDEWIRE_WRITE_KEYS": WRITE_KEY, "TIDEWIRE_LOG_LEVEL": "warning",
+                             **(settings or {})}  # fmt: skip
+        data.mkdir(parents=True, exist_ok=True)
+        self.said = data.with_name(f"{data.name}.{arguments[0]}.log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.said.open("ab") as said:
+            self._process = subprocess.Popen(
+                [*COMMAND, *self.arguments], env=self._environment, stdout=said, stderr=said, stdin=subprocess.DEVNULL
+            )
+
+    def ready(self) -> None:
+        """Return when it takes requests."""
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            assert self._process is not None
+            if self._process.poll() is not None:
+                raise AssertionError(f"{self.arguments[0]} ended with {self._process.returncode}:\n{self.told()}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/readyz", timeout=2) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"{self.arguments[0]} was not ready in {START_S:.0f} s:\n{self.told()}")
+
+    def told(self) -> str:
+        return self.said.read_text(errors="replace")[-4_000:]
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as the loss of power would, as far as a process can tell."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        if self.is_running:
+            self.signal(signal.SIGTERM)
+        return self.wait(30)
+
+    def wait(self, timeout_s: float = 10) -> int:
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f"{self.arguments[0]} did not end:\n{self.told()}") from None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+
+def tidewire(*arguments: str, settings: Mapping[str, str] | None = None, timeout_s: float = 600) -> str:
+    """The standard output of a command that must succeed."""
+    environment = {**os.environ, "TIDEWIRE_WRITE_KEYS": WRITE_KEY, **(settings or {})}
+    done = subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=timeout_s)
+    assert done.returncode == 0, f"tidewire {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4_000:]}"
+    return done.stdout
+
+
+def counts_of(*arguments: str, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `demo --once --json` prints, less the time it took."""
+    counts: dict[str, Any] = json.loads(tidewire("demo", "--once", "--json", *arguments, settings=settings))
+    del counts["seconds"]
+    return counts
+
+
+def people_of(*folders: Path) -> dict[str, dict[str, Any]]:
+    """What is known of every person in the stores of stopped workers: what each processor shows, by person key."""
+    fold = Fold(load_processors(Path("config")))
+    people: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        for partition in sorted((folder / "customers").glob("customers-*")):
+            store = CustomerStore(partition)
+            for key in store.keys():  # noqa: SIM118 - a store is no dict
+                (value,) = store.get([key])
+                assert value is not None
+                customer = decode_customer(value)
+                if customer.parts:
+                    people[key.decode()] = {"keys": sorted(customer.parts), **fold.portrait(customer.parts)}
+            store.close()
+    return people
