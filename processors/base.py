@@ -79,6 +79,8 @@ class Processor(Generic[S]):
     State: ClassVar[type[msgspec.Struct]]
     Settings: ClassVar[type[BaseModel]] = NoSettings
     tables: ClassVar[tuple[Table, ...]] = ()
+    limits: ClassVar[Mapping[str, str]] = {}
+    """What is bounded, and what happens beyond it; for the documentation."""
     cases: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     """Examples for the acceptance suite: `{"case": …, "events": […], "shows": {…}}`; see docs/adding-a-processor.md."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from processors.amounts import MOST_AMOUNT, UNIT, Lines, decimal_of, read_amount, read_currency, read_lines
+from processors.amounts import MOST_AMOUNT, MOST_LINES, UNIT, Lines, decimal_of, read_amount, read_currency, read_lines
 from processors.base import Person, Processor, Table
 from processors.bounded import admit, cut
 from schemas.effects import Effect, Row
@@ -157,7 +157,18 @@ class OrdersState(msgspec.Struct, array_like=True):
 
 
 class OrderRow(msgspec.Struct):
-    """One row of table `orders`."""
+    """One row of table `orders`.
+
+    Attributes:
+        order_id: the shop's own; the message id where it sent none.
+        ordered_at: time of the first Order Completed.
+        revenue: what the newest event said that named an amount.
+        currency: of revenue and refunded.
+        refunded: the sum of its refunds, at most the revenue.
+        status: completed, partly refunded, refunded or cancelled.
+        products: how many lines it has in order_items.
+        coupon: the coupon that was used.
+    """
 
     order_id: str
     ordered_at: datetime
@@ -170,7 +181,17 @@ class OrderRow(msgspec.Struct):
 
 
 class ItemRow(msgspec.Struct):
-    """One row of table `order_items`."""
+    """One row of table `order_items`.
+
+    Attributes:
+        order_id: of table orders.
+        line: its place in the order, from 0.
+        product_id, sku, name, category: as they were sent.
+        price: of one piece; null where none was sent that can be read.
+        quantity: pieces; 1 where none was sent that can be read.
+        currency: of the price.
+        stated_at: time of the event that listed it.
+    """
 
     order_id: str
     line: int
@@ -199,6 +220,16 @@ class Orders(Processor[OrdersState]):
     after = ("visits",)
     State = OrdersState
     Settings = OrdersSettings
+    limits = {  # noqa: RUF012
+        "`keep_orders` orders": "the newest; older ones are kept as totals. An event about an order that is not kept, "
+        "and not after the newest of these, is counted in `late` and changes nothing",
+        "`keep_lines` products": "in the orders that are kept; with more, fewer orders are kept",
+        f"{MOST_LINES} lines an order": "further ones count for the amount, and have no rows",
+        f"{MOST_REFUNDS} refunds an order": "with more it counts as refunded in full",
+        f"{MOST_PRODUCTS} products": "a fixed lot decides; the rest is in `pieces` only",
+        f"{MOST_CURRENCIES} currencies": "common ones first; orders in others count, their amounts do not",
+        "99,999,999,999,999.9999 of a currency": "a sum stops there",
+    }
     tables = (
         Table("orders", OrderRow, ("order_id",), "One row per order of a person key, as it stands."),
         Table("order_items", ItemRow, ("order_id", "line"), "One row per line of an order, as last stated."),

@@ -11,11 +11,11 @@ import msgspec
 
 from processors.base import Person, Processor
 from processors.bounded import Recent, Said, admit, cut
-from processors.consent import LABELS, Consent, speakers_of, words_of
+from processors.consent import LABELS, MOST_SPEAKERS, Consent, speakers_of, words_of
 from processors.context import LONGEST, Campaign, Facts, campaign_of, facts_of
 from processors.devices import device_of
 from processors.touch import address_of
-from processors.traits import Traits
+from processors.traits import LARGEST_OLD_VALUE, LARGEST_VALUE, MOST_TRAITS, MOST_VALUES, Traits
 from schemas.effects import Effect
 from schemas.event import Event
 from schemas.times import to_iso
@@ -112,13 +112,30 @@ class Profile(Processor[ProfileState]):
     """Last write wins by event time, for every field by itself; so late events change only what nothing newer said.
 
     Traits are what identify calls say. What other calls carry in `context.traits` is a copy that a client kept, which
-    may be older than it looks; it is not taken.
+    may be older than it looks; it is not taken. Each trait has its history: earlier values, and until when each was
+    said. `since` is the time from which on nothing else was said.
+
+    Consent is given by topic and channel, `*` standing for every one. Under one person key the newest word counts. Of
+    merged persons, withdrawn under one key is withdrawn, whenever it was. An event that carries a user id and an
+    anonymous id speaks for both keys: who withdrew before she logged in allows it again by an event with both ids.
     """
 
     name = "profile"
     version = 1
     about = "Traits with history, contacts, devices, locale, consent, company, first and last seen, counts by event."
     State = ProfileState
+    limits = {  # noqa: RUF012
+        f"{MOST_TRAITS} traits": "names that Segment reserves stay first, of the others a fixed lot decides, the same "
+        "whatever came first; what is not kept is counted in `traits_not_kept`, and `traits_too_many` says so",
+        f"{LARGEST_VALUE} bytes a trait": "a larger value is not kept, and counted in `traits_not_kept`",
+        f"{MOST_VALUES} values a trait": "of earlier values the newest; a value above "
+        f"{LARGEST_OLD_VALUE} characters is not kept once it is an earlier one",
+        f"{MOST_LABELS} event names": "names of Segment's specifications stay first; the rest is in `other_events`",
+        f"{MOST_DEVICES} devices": "those seen last; then `first_seen` is not known any more and is null",
+        f"{MOST_GROUPS} groups": "a fixed lot decides; the company of the newest group call is always known",
+        f"{MOST_SPEAKERS} person keys that spoke of consent": "of further ones only what they ever withdrew is kept, "
+        "and stays withdrawn",
+    }
     cases = (
         {
             "case": "the newest word on a trait counts, however late an older one comes; null removes",

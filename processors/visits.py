@@ -86,7 +86,19 @@ class VisitsState(msgspec.Struct, array_like=True):
 
 
 class VisitRow(msgspec.Struct, gc=False):
-    """One row of table `visits`."""
+    """One row of table `visits`.
+
+    Attributes:
+        started_at, ended_at: time of its first and of its last event.
+        seconds: from the first to the last event.
+        events: how many events of the visit.
+        pages: how many of them page and screen calls.
+        source: utm source, referring host, or (direct).
+        medium: utm medium, organic, social, referral, or empty.
+        campaign: utm campaign.
+        referrer: address it came from, without query.
+        landing: address of its first event, without query.
+    """
 
     started_at: datetime
     ended_at: datetime
@@ -117,6 +129,13 @@ class Visits(Processor[VisitsState]):
     after = ("profile",)
     State = VisitsState
     Settings = VisitsSettings
+    limits = {  # noqa: RUF012
+        "`keep_days` before the newest event": "visits before are kept as totals; an event before is counted in "
+        "`late`, `events` and `pages`, and makes or lengthens no visit. Two parts of a person that visited at the same "
+        "time, both longer ago than this, count as two visits",
+        "`keep_visits` visits": "the newest; older ones are kept as totals, and events before them are late",
+        f"{MOST_TOUCHES} sources": "with medium and campaign; a fixed lot decides, the rest is in `visits` only",
+    }
     tables = (Table("visits", VisitRow, ("started_at",), "One row per visit of a person key, by its start."),)
     cases = (
         {
