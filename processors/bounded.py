@@ -64,13 +64,10 @@ class Recent(msgspec.Struct, array_like=True):
             span.first_ms = at_ms
 
     def merged(self, other: Recent, most: int) -> Recent:
-        both = Recent({name: Span(span.first_ms, span.last_ms) for name, span in self.spans.items()},
-                      self.is_full or other.is_full)  # fmt: skip
-        for name, span in other.spans.items():
-            mine = both.spans.get(name)
-            both.spans[name] = span if mine is None else Span(
-                min(mine.first_ms, span.first_ms), max(mine.last_ms, span.last_ms)
-            )  # fmt: skip
+        both = Recent({}, self.is_full or other.is_full)
+        for name, span in (*self.spans.items(), *other.spans.items()):
+            mine = both.spans.get(name, span)
+            both.spans[name] = Span(min(mine.first_ms, span.first_ms), max(mine.last_ms, span.last_ms))
         both._cut(most)
         return both
 

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.bounded import Recent, Said, admit, cut, rank
+from processors.bounded import Recent, Said, Span, admit, cut, rank
 
 names = st.lists(st.tuples(st.sampled_from("abcdefghij"), st.integers(0, 30)), max_size=40)
 
@@ -31,6 +31,15 @@ def test_the_names_seen_last_are_kept_whatever_the_order(seen: list[tuple[str, i
     assert recent(shuffled) == whole
     assert recent(seen[:split]).merged(recent(seen[split:]), 4) == whole
     assert whole.is_full == (len(last) > 4)
+
+
+def test_merging_leaves_both_as_they_were() -> None:
+    one, other = Recent({"a": Span(1, 5), "b": Span(2, 6)}), Recent({"c": Span(3, 7), "d": Span(4, 8)})
+
+    merged = one.merged(other, 3)
+
+    assert merged == Recent({"b": Span(6, 6), "c": Span(7, 7), "d": Span(8, 8)}, is_full=True)
+    assert (one.spans["a"], other.spans["c"]) == (Span(1, 5), Span(3, 7))
 
 
 @given(st.lists(st.text(max_size=3), unique=True, max_size=30), st.randoms(use_true_random=False))
