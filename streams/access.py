@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -70,7 +71,7 @@ class Api:
         """
         answer = self._exchange(method, path, body)
         try:
-            value = json.loads(answer.body) if answer.body else None
+            value = json.loads(answer.body, parse_float=Decimal) if answer.body else None  # digits as they are
         except ValueError:
             value = None
         if answer.status in (429, 503):

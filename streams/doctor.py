@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from config.settings import Settings
 from schemas.errors import TidewireError
-from streams.access import Api, RunFile, find_running
+from streams.access import KEY_FILE, Api, RunFile, find_running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,6 +118,8 @@ def _write_keys(settings: Settings) -> Finding:
         keys = load_write_keys(settings.config, settings.write_keys, settings.workspace)
     except TidewireError as error:
         return Finding("write keys", "fail", str(error))
+    if (settings.data / KEY_FILE).exists():
+        return Finding("write keys", "ok", f"{len(keys)} and the data folder's own, in {settings.data / KEY_FILE}")
     if not len(keys):
         return Finding("write keys", "warn", "there are none; `tidewire up` makes one for its data folder",
                        "Make one with `tidewire keys new NAME`, or set TIDEWIRE_WRITE_KEYS.")  # fmt: skip

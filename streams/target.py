@@ -158,6 +158,7 @@ class _Own:
     def __init__(self, running: Running, write_key: str, roles: asyncio.Task[None]) -> None:
         self._running = running
         self._roles = roles
+        self.is_staying = False
         self.url = running.url
         self.write_key = write_key
 
@@ -168,6 +169,7 @@ class _Own:
         return await self._running.analytics.query(sql)
 
     async def stay(self) -> None:
+        self.is_staying = True
         await asyncio.wait([self._roles])
 
 
@@ -183,13 +185,15 @@ async def _own(settings: Settings, write_key: str | None) -> AsyncIterator[Targe
 
     roles = asyncio.create_task(run(settings, EVERY_ROLE, ready=ready))
     try:
-        await asyncio.wait([roles, started], return_when=asyncio.FIRST_COMPLETED)
+        first: tuple[asyncio.Future[Any], ...] = (roles, started)
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if not started.done():
             await roles  # raises what went wrong
             raise Stopped("Tidewire was stopped before it had started.")
         running = started.result()
-        async with _while_running(roles):
-            yield _Own(running, write_key or write_key_of(settings), roles)
+        own = _Own(running, write_key or write_key_of(settings), roles)
+        async with _while_running(own, roles):
+            yield own
         running.stop()
         await roles
     finally:
@@ -203,16 +207,17 @@ async def _own(settings: Settings, write_key: str | None) -> AsyncIterator[Targe
 
 
 @asynccontextmanager
-async def _while_running(roles: asyncio.Task[None]) -> AsyncIterator[None]:
-    """The body, cancelled when the roles end under it; then what ended them is raised."""
+async def _while_running(own: _Own, roles: asyncio.Task[None]) -> AsyncIterator[None]:
+    """The body, cancelled when the roles end under it before it stays; then what ended them is raised."""
     body = asyncio.current_task()
     assert body is not None
     has_ended = False
 
     def end(task: asyncio.Task[None]) -> None:
         nonlocal has_ended
-        has_ended = True
-        body.cancel()
+        if not own.is_staying:
+            has_ended = True
+            body.cancel()
 
     roles.add_done_callback(end)
     try:

@@ -50,6 +50,8 @@ def cell(value: Any) -> str:
         case Mapping() | list():
             text = json.dumps(value, ensure_ascii=False, default=str)
             text = text if len(text) <= WIDEST_CELL else text[: WIDEST_CELL - 1] + "…"
+        case str() if value.endswith("+00:00") and value[:1].isdigit():
+            text = value.removesuffix("+00:00") + "Z"
         case _:
             text = str(value)
     return plain(text)
@@ -104,7 +106,7 @@ def print_rejected(found: Mapping[str, Any]) -> None:
         print("nothing was rejected")
         return
     print_table([{"reason": each["reason"], "by": each["processor"] or each["refused_by"], "open": each["open"],
-                  "all": each["count"], "last": each["last"]} for each in found["reasons"]])  # fmt: skip
+                  "all": each["times"], "last": each["last"]} for each in found["reasons"]])  # fmt: skip
     if found["letters"]:
         print()
         print_table([{"id": each["id"], "at": each["at"], "reason": each["reason"], "field": each["field"],

@@ -34,7 +34,7 @@ from web.dashboard.site import Site
 LARGEST_BODY_BYTES = 1024 * 1024
 MOST_LETTERS = 1_000
 
-_encode = msgspec.json.Encoder(decimal_format="string").encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 Call = Callable[[Request], Awaitable[Any]]
 
 
