@@ -4,8 +4,9 @@ chDB lives once in a process, so each world is a process of its own:
 
     python -m tests.dashboard.world SCENE FOLDER
 
-It fills itself with the events of the scene (a folder used before keeps what it has), waits until they are all in ClickHouse, prints its address as one line of
-JSON, and serves until its input is closed. Scenes: empty, little, plenty, hostile.
+It fills itself with the events of the scene (a folder used before keeps what it has), waits until they are all in
+ClickHouse, prints its address as one line of JSON, and serves until it is told to stop.
+Scenes: empty, little, plenty, hostile.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from web.collector.server import guarded_server
 from web.dashboard import dashboard
 
 KEY = "trial-key"
-TOKEN = "token-of-the-test"  # noqa: S105
+TOKEN = "token-of-the-test"
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 Call = tuple[datetime, str, dict[str, Any]]  # when, by which write key, the body
@@ -67,8 +68,9 @@ CAMPAIGNS: tuple[dict[str, str], ...] = (
 )
 REFERRERS = ("https://www.google.com/", "https://www.baidu.com/s", "https://www.reddit.com/r/tea/", "", "",
              "https://teablog.example/best-pots")  # fmt: skip
-NAMES = ("Ada Lindqvist", "Bruno Haas", "陈雨桐", "Dalia Noor", "Emre Kaya", "Freja Holm", "Gita Rao", "Hugo Marin", "李明",
-         "Ines Duarte", "Jonas Weber", "Kiri Tane", "Lena Fischer", "王芳", "Nia Okafor", "Oskar Berg")  # fmt: skip
+NAMES = ("Ada Lindqvist", "Bruno Haas", "陈雨桐", "Dalia Noor", "Emre Kaya", "Freja Holm", "Gita Rao", "李明",
+         "Hugo Marin", "Ines Duarte", "Jonas Weber", "Kiri Tane", "Lena Fischer", "王芳", "Nia Okafor",
+         "Oskar Berg")  # fmt: skip
 
 
 def plenty() -> Iterator[Call]:
@@ -89,8 +91,10 @@ def plenty() -> Iterator[Call]:
 def _visit(dice: Random, number: int, anonymous: str, start: datetime, visit: int, is_known: bool) -> Iterator[Call]:
     at = start
     who: dict[str, Any] = {"anonymousId": anonymous if visit < 3 else f"{anonymous}-phone"}
-    context: dict[str, Any] = {"library": {"name": "analytics.js", "version": "2.11.1"}, "locale": dice.choice(
-        ("en-GB", "de-AT", "zh-CN", "fr-FR")), "timezone": "Europe/Vienna", "userAgent": dice.choice(AGENTS)}  # fmt: skip
+    context: dict[str, Any] = {
+        "library": {"name": "analytics.js", "version": "2.11.1"}, "timezone": "Europe/Vienna",
+        "locale": dice.choice(("en-GB", "de-AT", "zh-CN", "fr-FR")), "userAgent": dice.choice(AGENTS),
+    }  # fmt: skip
     if dice.random() < 0.35:
         context["campaign"] = dice.choice(CAMPAIGNS)
     page = {"path": "/", "url": f"{SHOP}/", "title": "Leaf & Kettle", "referrer": dice.choice(REFERRERS)}
@@ -130,9 +134,9 @@ def _visit(dice: Random, number: int, anonymous: str, start: datetime, visit: in
 
 
 AGENTS = (
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Safari/605.1.15",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148 Safari/604.1",
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/17.4 Safari/605.1.15",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0.0.0 Safari/537.36",
 )
 
 
@@ -208,7 +212,7 @@ async def serve(scene: str, folder: Path) -> None:
     port = listener.getsockname()[1]
     server = guarded_server(app, "127.0.0.1", port, loop="asyncio", lifespan="off")
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 (uvicorn offers nothing to wait for)
         await asyncio.sleep(0.01)
     site = pages.state.site
     calm = 0
@@ -216,8 +220,6 @@ async def serve(scene: str, folder: Path) -> None:
         calm = calm + 1 if (await site.freshness()).is_current else 0
         await asyncio.sleep(0.1)
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    server.should_exit = True
     await serving
     await stage.stop()
     await sink.stop()

@@ -171,4 +171,5 @@ def _environment() -> Environment:
         "person_path": person_path, "utc": UTC, "timedelta": timedelta,
     }  # fmt: skip
     environment.globals.update(tools)
+    environment.tests["initial"] = lambda word: word[:1].isalpha()
     return environment

@@ -7,7 +7,6 @@ group, so looking changes nothing. What passes faster than eyes can read is coun
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
@@ -20,12 +19,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from schemas.errors import Refused, TidewireError
-from schemas.event import Event, decode_event
+from schemas.event import decode_event
 from schemas.internal import is_internal
 from schemas.rejected import Rejected, decode_rejected
 from schemas.times import from_ms
 from streams.log import TP, Log, Record
 from web.dashboard.language import Language
+from web.dashboard.live_positions import Positions, pack, unpack
 from web.dashboard.site import Site, with_query
 from web.dashboard.telling import summary
 
@@ -40,8 +40,6 @@ MOST_STREAMS = 24
 LARGEST_SHOWN = 16_000  # characters of a record's JSON
 
 logger = structlog.get_logger(__name__)
-
-Positions = dict[TP, int]
 
 
 class Wanted(NamedTuple):
@@ -153,17 +151,6 @@ def _refused_line(place: str, letter: Rejected) -> Line:
         label = str(body.get("event") or body.get("type") or "")[:200]
     why = f"{letter.field}: {letter.reason}" if letter.field else letter.reason
     return Line(place, "rejected", letter.at, label, "", letter.source, letter.key, why, letter.id, body)
-
-
-def pack(positions: Positions) -> str:
-    """Positions as short text, for an address or an event id: `events-0:17,rejected-0:2`."""
-    return ",".join(f"{tp.topic}-{tp.partition}:{offset}" for tp, offset in sorted(positions.items()))
-
-
-def unpack(text: str) -> Positions:
-    """Positions that `pack` wrote; what is not of that form is left out."""
-    found = re.findall(r"(events|rejected)-(\d{1,6}):(\d{1,18})", text[:20_000])
-    return {TP(topic, int(partition)): int(offset) for topic, partition, offset in found}
 
 
 async def ends(log: Log) -> Positions:
