@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 SESSION_TIMEOUT_S = 10.0  # so long the partitions of a worker that died stand still
 STUCK_S = 120.0  # records wait, and nothing moves: the process ends, and another takes over
+WATCH_EVERY_S = 1.0
 EXIT_BUG = 70  # EX_SOFTWARE
 
 Fatal = Callable[[str, BaseException | None], None]
@@ -44,6 +45,7 @@ class CustomerApp:
     ) -> None:
         register()
         logging.getLogger("faust").setLevel(logging.WARNING)
+        logging.getLogger("faust.app.base").setLevel(logging.ERROR)  # it misses a sensor of the first rebalance
         logging.getLogger("mode").setLevel(logging.WARNING)
         logging.getLogger("mode.timers").setLevel(logging.ERROR)  # it warns of every commit that took long
         self._log = log_
@@ -130,11 +132,13 @@ class CustomerApp:
             self._fatal("the partitions could not be released", error)
 
     async def _watch(self) -> None:
-        """Faust's consumer can fall silent without an error; then this process must end, that another take over."""
+        """Faust's services can crash, or fall silent, and the process lives on; then it must end and start anew."""
         seen: tuple[int, ...] = ()
         since = asyncio.get_running_loop().time()
         while True:
-            await asyncio.sleep(5.0)
+            await asyncio.sleep(WATCH_EVERY_S)
+            if self.faust.crashed:
+                self._fatal("Faust crashed", self.faust.crash_reason)
             now = asyncio.get_running_loop().time()
             progress = self.worker.progress()
             if progress != seen or not self.worker.behind:

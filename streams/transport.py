@@ -228,7 +228,7 @@ class EmbeddedConsumer(BatchReading, FaustConsumer):  # type: ignore[misc]
 
     async def _poll(self, active: set[Any] | None) -> dict[Any, list[Record]]:
         fetched: dict[Any, list[Record]] = {}
-        for tp in self._assigned if active is None else active:
+        for tp in list(self._assigned if active is None else active):  # a full buffer takes partitions out meanwhile
             at = self._positions.get(tp, 0)
             if at < self.ground.end(TP(*tp)):
                 records = await self.ground.read(TP(*tp), at, MOST_RECORDS)
@@ -257,10 +257,6 @@ class EmbeddedConsumer(BatchReading, FaustConsumer):  # type: ignore[misc]
 
     async def position(self, tp: Any) -> int | None:
         return self._positions.get(tp)
-
-    async def seek_to_beginning(self, *partitions: Any) -> None:
-        bounds = {tp: (await self.ground.bounds(tp.topic))[tp.partition][0] for tp in partitions}
-        self._positions.update(bounds)
 
     def assignment(self) -> set[Any]:
         return set(self._assigned)

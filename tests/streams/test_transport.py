@@ -1,0 +1,123 @@
+"""What we override of Faust and aiokafka is there, and works as we think. A version that changes it turns this red."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.transport.drivers import aiokafka as driver
+from prometheus_client import CollectorRegistry
+
+from config.settings import Settings
+from processors.fold import Fold
+from schemas.event import encode_event
+from streams.app import CustomerApp
+from streams.grounds import open_log
+from streams.log import Log, Outgoing
+from streams.metrics import StageMetrics
+from streams.topics import create_topics
+from streams.transport import BatchReading, EmbeddedConsumer, KafkaConsumer, KafkaThread
+from streams.worker import EVENTS, GROUP
+from tests.streams.world import TallyProcessor, an_event
+
+
+def test_the_versions_that_were_read_are_pinned():
+    requirements = metadata.requires("tidewire") or []
+
+    for name in ("faust-streaming", "mode-streaming", "aiokafka"):
+        assert f"{name}=={metadata.version(name)}" in requirements
+
+
+def test_every_method_overridden_exists_in_faust():
+    bases = {BatchReading: FaustConsumer, EmbeddedConsumer: FaustConsumer, KafkaConsumer: driver.Consumer,
+             KafkaThread: driver.AIOKafkaConsumerThread}  # fmt: skip
+    own = {"mark", "_records", "ground", "_assign", "_poll"}
+
+    for ours, theirs in bases.items():
+        for name, member in vars(ours).items():
+            if inspect.isfunction(member) and name not in own and not name.startswith("__"):
+                assert hasattr(theirs, name), f"{ours.__name__}.{name}"
+
+
+def test_what_the_reading_loop_uses_of_fausts_consumer_is_there():
+    source = inspect.getsource(FaustConsumer)
+
+    for used in ("def _wait_next_records", "_buffered_partitions", "_unacked_messages", "_acked = defaultdict(list)",
+                 "def _filter_tps_with_pending_acks", "offset = self._new_offset(tp)", "self._add_gap("):  # fmt: skip
+        assert used in source
+
+
+async def _behind(log: Log, app: CustomerApp) -> int:
+    return app.worker.behind_of(await log.bounds(EVENTS))
+
+
+async def _run(settings: Settings, app_events: range, log: Log) -> dict[int, int]:
+    """Start the stage, send events, and return what is committed when it has stopped."""
+    app = CustomerApp(log, Fold([TallyProcessor()]), settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
+    await app.start()
+    events = [an_event(i, user=f"u{i % 7}") for i in app_events]
+    await log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
+    async with asyncio.timeout(60):
+        while sum(app.worker.progress()) == 0 or await _behind(log, app):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await app.stop()
+    return await log.committed(GROUP, EVENTS)
+
+
+def _fatal(what: str, error: BaseException | None) -> None:
+    raise AssertionError(what) from error
+
+
+async def _check_ground(settings: Settings) -> None:
+    log = open_log(settings)
+    await log.start()
+    await create_topics(log, settings)
+    try:
+        committed = await _run(settings, range(500), log)
+        assert sum(committed.values()) == 500
+        committed = await _run(settings, range(500, 700), log)  # goes on where it stopped
+        assert sum(committed.values()) == 700
+    finally:
+        await log.stop()
+
+
+async def test_the_embedded_ground_reads_in_batches_and_commits_what_was_marked(tmp_path: Path):
+    await _check_ground(Settings(data=tmp_path, fsync=False, checkpoint_ms=50))
+
+
+async def test_a_buffer_that_fills_while_the_log_is_read_does_not_stop_the_reading(tmp_path: Path):
+    settings = Settings(data=tmp_path, fsync=False, checkpoint_ms=50)
+    log = open_log(settings)
+    await log.start()
+    await create_topics(log, settings)
+    app = CustomerApp(log, Fold([TallyProcessor()]), settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
+    await app.start()
+    consumer, read = app.faust.consumer, log.read
+    full = [True]
+
+    async def read_and_fill(tp, offset, most):  # type: ignore[no-untyped-def]
+        if full:
+            full.clear()
+            consumer.on_buffer_full(next(iter(consumer._get_active_partitions())))
+        return await read(tp, offset, most)
+
+    log.read = read_and_fill  # type: ignore[method-assign]
+    events = [an_event(i, user=f"u{i}") for i in range(50)]
+    await log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
+    async with asyncio.timeout(30):
+        while full:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
+
+    assert not app.faust.crashed
+    await app.stop()
+    await log.stop()
+
+
+@pytest.mark.kafka
+async def test_the_kafka_ground_reads_in_batches_and_commits_what_was_marked(tmp_path: Path, own_kafka):
+    await _check_ground(Settings(data=tmp_path, log=own_kafka.url, checkpoint_ms=50))

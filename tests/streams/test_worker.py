@@ -1,0 +1,368 @@
+"""The worker: checkpoints in strict order, recovery, timers, and bugs that cost one record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+
+from config.settings import Settings
+from processors.base import Person, Processor, Table
+from processors.fold import Fold
+from schemas.customer import Customer, Part, decode_customer, encode_state
+from schemas.effects import Effect, Row, Timer
+from schemas.errors import TidewireError
+from schemas.event import Event, encode_event
+from schemas.rejected import decode_rejected
+from schemas.rows import decode_portrait, decode_table_row
+from streams.customers import CHANGELOG
+from streams.embedded import EmbeddedLog
+from streams.log import TP, LogUnavailable, Outgoing, Record
+from streams.metrics import StageMetrics
+from streams.topics import create_topics
+from streams.worker import EVENTS, Worker
+from tests.streams.world import TallyProcessor, an_event
+
+PARTITIONS = 2
+
+
+class ReminderRow(msgspec.Struct):
+    message: str
+    fired: int
+
+
+class Reminders(msgspec.Struct, array_like=True):
+    fired: dict[str, int] = {}
+
+
+class ReminderProcessor(Processor[Reminders]):
+    """Wakes a minute after each event, by the time it was received."""
+
+    name = "reminders"
+    about = "Reminds."
+    State = Reminders
+    tables = (Table("reminders", ReminderRow, ("message",), "One row a reminder."),)
+
+    def apply(self, state: Reminders, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
+        yield Timer(event.message_id, now_ms + 60_000)
+
+    def on_timer(self, state: Reminders, timer: str, person: Person, now_ms: int) -> Iterable[Effect]:
+        state.fired[timer] = state.fired.get(timer, 0) + 1
+        yield Row(ReminderRow(timer, state.fired[timer]))
+
+    def merge(self, one: Reminders, other: Reminders) -> Reminders:
+        return Reminders({**one.fired, **other.fired})
+
+    def show(self, state: Reminders) -> dict[str, object]:
+        return {"fired": dict(sorted(state.fired.items()))}
+
+
+class Shop:
+    """A log and the workers that come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = EmbeddedLog(folder / "log.db", fsync=False)
+        self.marks: dict[int, int] = {}
+        self.generation = 0
+
+    async def open(self) -> None:
+        await self.log.start()
+        await create_topics(self.log, Settings(partitions=PARTITIONS))
+
+    async def send(self, *events: Event) -> None:
+        await self.log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
+
+    @asynccontextmanager
+    async def worker(self, fold: Fold | None = None, state: str = "state", stops: bool = True) -> AsyncIterator[Worker]:
+        worker = Worker(
+            self.log, fold or Fold([TallyProcessor()]), folder=self.folder / state, mark=self.marks.__setitem__,
+            metrics=StageMetrics(CollectorRegistry()), checkpoint_records=1_000_000, checkpoint_ms=3_600_000,
+            hot_customers=100, most_links=100,
+        )  # fmt: skip
+        self.generation += 1
+        await worker.start(fail)
+        await worker.own(range(PARTITIONS), self.generation)
+        try:
+            yield worker
+        finally:
+            if stops:
+                await worker.stop()
+            else:
+                await crash(worker)
+
+    async def feed(self, worker: Worker, batch: int = 1_000) -> None:
+        """Everything in `events` from what is marked on, and what follows from it, until nothing is left."""
+        at = dict(self.marks)
+        while True:
+            found = False
+            for partition in range(PARTITIONS):
+                records = await self.log.read(TP(EVENTS, partition), at.get(partition, 0), batch)
+                if records:
+                    found = True
+                    await worker.process(partition, records)
+                    at[partition] = records[-1].offset + 1
+            await worker._sender.sent(worker._sender._handed_over)
+            if not found:
+                return
+
+    async def all(self, topic: str) -> list[Record]:
+        records: list[Record] = []
+        for partition, (first, end) in (await self.log.bounds(topic)).items():
+            records += await self.log.read(TP(topic, partition), first, end - first)
+        return records
+
+    async def portraits(self) -> dict[str, dict[str, object]]:
+        newest = {}
+        for record in await self.all("profiles"):
+            portrait = decode_portrait(record.value or b"")
+            if newest.get(portrait.key) is None or newest[portrait.key].revision <= portrait.revision:
+                newest[portrait.key] = portrait
+        return {key: portrait.sections for key, portrait in newest.items() if not portrait.merged_into}
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+async def crash(worker: Worker) -> None:
+    """End without a checkpoint; only the disk is let go, so that the next may have it."""
+    for task in worker._tasks:
+        task.cancel()
+    await worker._sender.stop()
+    for owned in worker._owned.values():
+        owned.customers._store._db.close()
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, monkeypatch) -> AsyncIterator[Shop]:
+    monkeypatch.setattr("streams.worker.TICK_EVERY_S", 3_600.0)  # the tests are the clock
+    shop = Shop(tmp_path)
+    await shop.open()
+    yield shop
+    await shop.log.stop()
+
+
+def messages(sections: dict[str, object]) -> dict[str, int]:
+    return sections["tally"]["messages"]  # type: ignore[index,return-value,call-overload]
+
+
+async def test_a_checkpoint_writes_one_changelog_record_a_person_and_then_marks(shop: Shop):
+    await shop.send(*(an_event(i, user=f"u{i % 3}") for i in range(30)))
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        assert shop.marks == {}
+        await worker.checkpoint()
+        bounds = await shop.log.bounds(EVENTS)
+        assert shop.marks == {partition: end for partition, (_, end) in bounds.items()}
+
+    written = [record for record in await shop.all(CHANGELOG) if (record.key or b"")[0]]
+    assert sorted(record.key or b"" for record in written) == [b"w/u:u0", b"w/u:u1", b"w/u:u2"]
+    assert sum(len(messages(sections)) for sections in (await shop.portraits()).values()) == 30
+
+
+async def test_records_that_come_again_after_a_crash_change_nothing(shop: Shop):
+    await shop.send(*(an_event(i, user=f"u{i % 3}") for i in range(30)))
+    async with shop.worker(stops=False) as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        await shop.send(*(an_event(i, user=f"u{i % 3}") for i in range(30, 40)))
+        await shop.feed(worker)  # handled, not checkpointed
+    marks, shop.marks = dict(shop.marks), {}  # the commit was lost too: everything comes again
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    assert marks
+    for sections in (await shop.portraits()).values():
+        assert set(messages(sections).values()) == {1}
+    assert sum(len(messages(sections)) for sections in (await shop.portraits()).values()) == 40
+
+
+async def test_a_checkpoint_that_breaks_off_is_made_up_for_by_the_next(shop: Shop, monkeypatch):
+    await shop.send(*(an_event(i, user=f"u{i % 3}") for i in range(12)))
+    append = shop.log.append
+
+    async def broken(topic: str, records):  # type: ignore[no-untyped-def]
+        if topic == CHANGELOG:
+            raise OSError("the disk is gone")
+        return await append(topic, records)
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        monkeypatch.setattr(shop.log, "append", broken)
+        with pytest.raises(OSError, match="the disk is gone"):
+            await worker.checkpoint()
+        assert shop.marks == {}
+        monkeypatch.setattr(shop.log, "append", append)
+        await shop.send(an_event(99, user="u0"))
+        records = await shop.all(EVENTS)
+        last = next(record for record in records if b'"m99"' in (record.value or b""))
+        await worker.process(last.partition, [last])
+        await worker.checkpoint()
+
+    assert sum(len(messages(sections)) for sections in (await shop.portraits()).values()) == 13
+
+
+async def test_an_outage_of_the_log_holds_the_checkpoint_up_and_loses_nothing(shop: Shop, monkeypatch):
+    await shop.send(*(an_event(i, user="u") for i in range(5)))
+    append, refusals = shop.log.append, [3]
+
+    async def away(topic: str, records):  # type: ignore[no-untyped-def]
+        if refusals[0]:
+            refusals[0] -= 1
+            raise LogUnavailable("no answer")
+        return await append(topic, records)
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        monkeypatch.setattr(shop.log, "append", away)
+        await worker.checkpoint()
+
+    assert refusals == [0]
+    assert messages((await shop.portraits())["w/u:u"]) == {f"m{i}": 1 for i in range(5)}
+
+
+async def test_a_processor_that_raises_costs_that_record_and_leaves_nothing_half_done(shop: Shop):
+    bomb = an_event(3, user="u", event="Boom")
+    bomb.raw_properties = msgspec.Raw(b'{"boom":true}')
+    await shop.send(an_event(1, user="u"), an_event(2, user="v"), bomb, an_event(4, user="u"))
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    portraits = await shop.portraits()
+    assert messages(portraits["w/u:u"]) == {"m1": 1, "m4": 1}
+    assert messages(portraits["w/u:v"]) == {"m2": 1}
+    letters = [decode_rejected(record.value or b"") for record in await shop.all("rejected")]
+    (letter,) = {letter.id: letter for letter in letters}.values()
+    assert (letter.processor, letter.reason, letter.value) == ("tally", "processor tally failed", "ValueError: boom")
+    assert msgspec.json.decode(letter.record)["messageId"] == "m3"
+
+
+async def test_what_is_no_event_goes_to_rejected_and_on(shop: Shop):
+    strange = [Outgoing(b"w/u:u", b"{not json", 0), Outgoing(b"w/u:u", None, 0), Outgoing(None, b"{}", 0)]
+    await shop.log.append(EVENTS, strange)
+    await shop.send(an_event(1, user="u"))
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    assert messages((await shop.portraits())["w/u:u"]) == {"m1": 1}
+    letters = [decode_rejected(record.value or b"") for record in await shop.all("rejected")]
+    assert sorted(letter.offset for letter in letters) == [0, 1, 2]
+    assert all(letter.topic == EVENTS and letter.reason for letter in letters)
+
+
+async def test_state_is_restored_from_the_changelog_alone(shop: Shop):
+    await shop.send(*(an_event(i, user=f"u{i}") for i in range(20)))
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+
+    await shop.send(an_event(50, user="u7"))
+    async with shop.worker(state="another disk") as worker:
+        await shop.feed(worker)
+
+    assert messages((await shop.portraits())["w/u:u7"]) == {"m7": 1, "m50": 1}
+
+
+async def test_of_two_records_of_a_person_the_one_with_the_higher_fence_is_restored(shop: Shop):
+    await shop.send(an_event(1, user="u"))
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+    newest = next(record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u")
+    late = decode_customer(newest.value or b"")
+    late.epoch -= 1
+    late.parts["w/u:u"] = Part()  # what an owner would write that was replaced and does not know it yet
+    await shop.log.append(CHANGELOG, [Outgoing(b"w/u:u", encode_state(late), newest.partition)])
+
+    await shop.send(an_event(2, user="u"))
+    async with shop.worker(state="another disk") as worker:
+        await shop.feed(worker)
+
+    assert messages((await shop.portraits())["w/u:u"]) == {"m1": 1, "m2": 1}
+
+
+async def test_a_late_writer_is_noticed_and_its_record_written_over(shop: Shop):
+    await shop.send(an_event(1, user="u"), an_event(2, user="v"))
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        partition = next(record.partition for record in await shop.all(CHANGELOG) if record.key == b"w/u:u")
+        late = Outgoing(b"w/u:u", encode_state(Customer(epoch=0, offset=0, revision=1)), partition)
+        await shop.log.append(CHANGELOG, [late])
+        await shop.send(*(an_event(i, user="u") for i in range(3, 5)))
+        await shop.send(*(an_event(i, user="v") for i in range(5, 7)))
+        records = [r for r in await shop.all(EVENTS) if r.offset >= shop.marks.get(r.partition, 0)]
+        for record in records:
+            await worker.process(record.partition, [record])
+        await worker.checkpoint()
+        await worker.checkpoint()  # the repair is due at once
+
+    last = [record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u"][-1]
+    assert decode_customer(last.value or b"").parts["w/u:u"].applied == 3
+
+
+async def test_topic_events_made_anew_is_refused_with_the_mend(shop: Shop):
+    await shop.send(an_event(1, user="u"))
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+    shop.log._topics[EVENTS].id = "another"
+
+    with pytest.raises(TidewireError, match="made anew"):
+        async with shop.worker(state="another disk"):
+            pass
+
+
+async def test_a_timer_fires_once_after_it_is_due_and_not_before(shop: Shop):
+    fold = Fold([ReminderProcessor()])
+    event = an_event(1, user="u", message_id="tea")
+    due_ms = event.received_ms + 60_000
+    await shop.send(event)
+    async with shop.worker(fold, stops=False) as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        await worker._send_ticks(due_ms - 1)
+        await shop.feed(worker)
+        await worker.checkpoint()
+        assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {}}
+
+    async with shop.worker(fold, state="another disk") as worker:  # it is in the changelog, not in memory
+        worker._latest_ms = 0
+        for _ in range(2):  # the clock may strike twice before the first is handled
+            await worker._send_ticks(due_ms)
+            await worker._send_ticks(due_ms + 1)
+        await worker._sender.sent(worker._sender._handed_over)
+        await shop.feed(worker)
+        await worker.checkpoint()
+        await worker._send_ticks(due_ms + 5_000)
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {"tea": 1}}
+    (row,) = {(r := decode_table_row(record.value or b"")).version: r for record in await shop.all("rows")}.values()
+    assert row.values == {"message": "tea", "fired": 1}
+
+
+async def test_a_worker_that_stood_still_writes_nothing_more(shop: Shop):
+    failures: list[BaseException] = []
+    await shop.send(an_event(1, user="u"))
+    async with shop.worker(stops=False) as worker:
+        worker._lease_s = 5.0
+        worker._on_failure = failures.append
+        await shop.feed(worker)
+        worker._alive_at = time.monotonic() - 6.0
+
+        with pytest.raises(RuntimeError, match="stood still"):
+            await worker.checkpoint()
+
+    assert [record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u"] == []
