@@ -123,11 +123,15 @@ def demo(
     """
     from streams import demo as cdnow
 
-    settings, places = explained_settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
-    if "log_level" not in places:
-        settings = settings.model_copy(update={"log_level": "warning"})  # else log lines tear the progress bar
+    settings = _quiet_settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
     history = cdnow.prepare(file)
     in_loop(_demo(settings, history, once, as_json, url, write_key))
+
+
+def _quiet_settings_of(**given: Any) -> Settings:
+    """Settings for a Tidewire beside a progress bar, which log lines would tear: warnings alone, unless told else."""
+    settings, places = explained_settings_of(**given)
+    return settings if "log_level" in places else settings.model_copy(update={"log_level": "warning"})
 
 
 async def _demo(
@@ -208,7 +212,7 @@ def simulate(
     if out is not None:
         simulate_to_file(plan, out, facts)
         return
-    settings = settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
+    settings = _quiet_settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
     report = in_loop(simulate_to_collector(plan, settings, rate=rate, facts=facts, url=url, write_key=write_key))
     print(report.as_json() if as_json else report.told(), flush=True)
 
@@ -234,7 +238,7 @@ def send(
     """
     from streams.cli.sending import send_file
 
-    settings = settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
+    settings = _quiet_settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
     report = in_loop(send_file(file, settings, url=url, write_key=write_key))
     print(report.as_json() if as_json else report.told(), flush=True)
     if report.bad:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+WIDEST_LINE = 100_000
 WIDEST_CELL = 60  # characters of a nested value
 
 
@@ -34,7 +36,9 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(Text(name), justify="right" if name in numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))  # Text: what events say is never markup
-    Console(highlight=False).print(table)
+    # Lines that go into a file or another program are not folded.
+    width = None if sys.stdout.isatty() else WIDEST_LINE
+    Console(highlight=False, width=width).print(table)
     print(f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}")
 
 
@@ -45,6 +49,7 @@ def cell(value: Any) -> str:
             text = ""
         case datetime():
             text = value.isoformat(sep=" ", timespec="milliseconds" if value.microsecond else "seconds")
+            text = text.replace("+00:00", "Z")
         case date():
             text = value.isoformat()
         case Mapping() | list():
