@@ -116,7 +116,7 @@ class Running:
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]
         self.server = guarded_server(app, "127.0.0.1", self.port, loop="asyncio", lifespan="off")
-        self.server.header_timeout_s = 1.0
+        self.server.client_timeout_s = 2.0
         serving = asyncio.create_task(self.server.serve(sockets=[listener]))
         while not self.server.started:  # noqa: ASYNC110 (uvicorn offers nothing to wait for)
             await asyncio.sleep(0.01)

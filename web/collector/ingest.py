@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, NamedTuple
 
 import msgspec
@@ -37,7 +37,7 @@ from web.collector.counters import Counters
 from web.collector.rates import TokenBucket
 from web.collector.request import (
     ClientGone,
-    TooLarge,
+    FarTooLarge,
     TooSlow,
     basic_user,
     pixel_event,
@@ -47,7 +47,6 @@ from web.collector.request import (
 )
 
 BODY_TIMEOUT_S = 10.0
-APPEND_TIMEOUT_S = 15.0
 LAG_RETRY_S = 5  # a lag that is too long does not shrink in one second
 EVENTS_AT_A_STRETCH = 250  # judged before other requests get their turn
 _BATCH = ""
@@ -76,8 +75,21 @@ PREFIXES = ("/v1/", "/beacon/v1/", "/pixel/v1/")  # what the collector answers, 
 
 def now() -> datetime:
     """The time of day in UTC, in whole milliseconds like every time that is stored."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
+
+
+class _Sender(NamedTuple):
+    """A write key as requests need it, and what it may still send."""
+
+    key: WriteKey
+    name: str
+    workspace: str
+    bucket: TokenBucket | None
+
+    @staticmethod
+    def of(key: WriteKey, now_s: float) -> _Sender:
+        bucket = None if key.rate is None else TokenBucket(key.rate, key.most_at_once, now_s)
+        return _Sender(key, key.name, key.workspace, bucket)
 
 
 class Collector:
@@ -112,8 +124,8 @@ class Collector:
         self._lag = lag
         self._monotonic_s = monotonic_s
         self._body_timeout_s = body_timeout_s
-        self._buckets: dict[str, TokenBucket] = {}
-        self._known_headers: dict[bytes, WriteKey] = {}
+        self._senders = {key.sha256: _Sender.of(key, monotonic_s()) for key in keys}
+        self._known_headers: dict[bytes, _Sender] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -122,7 +134,7 @@ class Collector:
             answer = await self._answer(scope, receive)
         except ClientGone:
             return
-        self._counters.requests(answer.label).inc()
+        self._counters.requests[answer.label] += 1
         await answer.send(send)
 
     # ---- routes ------------------------------------------------------------------------------------------------------
@@ -140,7 +152,7 @@ class Collector:
         try:
             return await self._ingest(path, scope, receive)
         except Unreadable as unreadable:
-            return answers.unreadable(str(unreadable), hang_up=isinstance(unreadable, TooLarge))
+            return answers.unreadable(str(unreadable), hang_up=isinstance(unreadable, FarTooLarge))
         except TooSlow:
             return answers.SLOW_BODY
 
@@ -170,56 +182,53 @@ class Collector:
     async def _ingest(self, path: Path, scope: Mapping[str, Any], receive: Receive) -> Answer:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         query = query_of(scope["query_string"])
-        key = self._key_of_header(headers.get(b"authorization")) or self._key_of_query(query)
-        if isinstance(key, Answer):
-            return key
-        if key is not None and (refusal := self._not_now(key, headers, events=0)):
+        sender = self._sender_of_header(headers.get(b"authorization")) or self._sender_of_query(query)
+        if isinstance(sender, Answer):
+            return sender
+        if sender is not None and (refusal := self._not_now(sender, headers, events=0)):
             return refusal  # before the body is parsed: floods are to cost little
         if path.is_pixel:
             body = pixel_event(query, headers)
-            key = key or self._find(write_key_of_data(body))
+            sender = sender or self._find(write_key_of_data(body))
         else:
             body = await read_body(receive, headers.get(b"content-length"), self._body_timeout_s)
 
         batch = read_batch(body) if path.call == _BATCH else None
-        if key is None:
-            key = self._find(text_or_empty(batch.write_key) if batch else read_write_key(body))
-        if isinstance(key, Answer):
-            return key
+        if sender is None:
+            sender = self._find(text_or_empty(batch.write_key) if batch else read_write_key(body))
+        if isinstance(sender, Answer):
+            return sender
         raws: Sequence[bytes | Raw] = batch.batch if batch else (body,)
-        if refusal := self._not_now(key, headers, events=len(raws)):
+        if refusal := self._not_now(sender, headers, events=len(raws)):
             return refusal
 
-        arrival = self._arrival(key, scope, headers)
+        arrival = self._arrival(sender, scope, headers)
         if batch:
             arrival = arrival_of_batch(batch, arrival)
-        return await self._store(path, key, raws, arrival)
+        return await self._store(path, sender, raws, arrival)
 
-    def _not_now(self, key: WriteKey, headers: Mapping[bytes, bytes], events: int) -> Answer | None:
+    def _not_now(self, sender: _Sender, headers: Mapping[bytes, bytes], events: int) -> Answer | None:
         """403, 429 or 503, or None where the events may come in; their tokens are then taken."""
         origin = headers.get(b"origin")
-        if origin and not key.allows(origin.decode("latin-1")):
+        if origin and not sender.key.allows(origin.decode("latin-1")):
             return answers.WRONG_ORIGIN
-        if key.rate is not None:
-            bucket = self._buckets.get(key.sha256)
-            if bucket is None:
-                bucket = self._buckets[key.sha256] = TokenBucket(key.rate, key.most_at_once, self._monotonic_s())
-            if wait_s := bucket.take(events, self._monotonic_s()):
-                return answers.come_again(429, f"This write key may send {key.rate} events a second.", wait_s)
+        if sender.bucket is not None and (wait_s := sender.bucket.take(events, self._monotonic_s())):
+            return answers.come_again(429, f"This write key may send {sender.key.rate} events a second.", wait_s)
         if self._lag() >= self._most_lag:
             return answers.come_again(503, "The processors are too far behind to take more.", LAG_RETRY_S)
         return None
 
-    def _arrival(self, key: WriteKey, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Arrival:
+    def _arrival(self, sender: _Sender, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Arrival:
         sent_at_header = headers.get(b"sentat")  # RudderStack's browser SDK says it only there
         client = scope.get("client")
         if not sent_at_header:
-            return Arrival(key.workspace, key.name, self._clock(), ip=client[0] if client else "")
+            return Arrival(sender.workspace, sender.name, self._clock(), None, client[0] if client else "")
         flags: list[str] = []
         sent_at = read_sent_at(sent_at_header.decode("latin-1"), flags)
-        return Arrival(key.workspace, key.name, self._clock(), sent_at, client[0] if client else "", flags=tuple(flags))
+        ip = client[0] if client else ""
+        return Arrival(sender.workspace, sender.name, self._clock(), sent_at, ip, flags=tuple(flags))
 
-    async def _store(self, path: Path, key: WriteKey, raws: Sequence[bytes | Raw], arrival: Arrival) -> Answer:
+    async def _store(self, path: Path, sender: _Sender, raws: Sequence[bytes | Raw], arrival: Arrival) -> Answer:
         good: list[Outgoing] = []
         rejected: list[Outgoing] = []
         reasons: list[str] = []
@@ -234,42 +243,32 @@ class Collector:
                 rejected.append(dead_letter(refused, bytes(raw), arrival))
             except Exception:
                 # A bug of ours must not cost an event, nor its 99 neighbours.
-                log.exception("event_not_understood", source=key.name)
+                log.exception("event_not_understood", source=sender.name)
                 reasons.append("the collector failed on this event")
                 rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival))
             if number % EVENTS_AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
         started_s = self._monotonic_s()
-        try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
-                if not rejected:
-                    if good:
-                        await self._log.append("events", good)
-                elif not good:
-                    await self._log.append("rejected", rejected)
-                else:
-                    await asyncio.gather(self._log.append("events", good), self._log.append("rejected", rejected))
+        try:  # without a timeout of its own: every log ends its waiting by itself
+            if not rejected:
+                if good:
+                    await self._log.append("events", good)
+            elif not good:
+                await self._log.append("rejected", rejected)
+            else:
+                await asyncio.gather(self._log.append("events", good), self._log.append("rejected", rejected))
         except LogBusy as busy:
-            log.warning("log_busy", error=str(busy), source=key.name, events=len(raws))
+            log.warning("log_busy", error=str(busy), source=sender.name, events=len(raws))
             return answers.come_again(503, "The log cannot take more now.", busy.retry_after_s)
-        except TimeoutError:
-            log.warning("log_silent", source=key.name, events=len(raws), after_s=APPEND_TIMEOUT_S)
-            return answers.come_again(503, "The log does not answer.", LAG_RETRY_S)
         except Exception:
-            log.exception("append_failed", source=key.name)
+            log.exception("append_failed", source=sender.name)
             return answers.come_again(503, "The log cannot take the events.", LAG_RETRY_S)
-        counters = self._counters
-        counters.append_s.observe(self._monotonic_s() - started_s)
-        counters.received(key.name).inc(len(raws))
-        if good:
-            counters.accepted(key.name).inc(len(good))
-        for reason in reasons:
-            counters.rejected(key.name, reason).inc()
+        self._counters.stored(sender.name, len(good), reasons, self._monotonic_s() - started_s)
         return answers.PIXEL if path.is_pixel else answers.TAKEN
 
     # ---- write keys --------------------------------------------------------------------------------------------------
 
-    def _key_of_header(self, authorization: bytes | None) -> WriteKey | Answer | None:
+    def _sender_of_header(self, authorization: bytes | None) -> _Sender | Answer | None:
         """The key of a Basic header. Other schemes name none here: OAuth clients have the key in the body."""
         if not authorization:
             return None
@@ -280,20 +279,21 @@ class Collector:
         if not plain:
             return None
         found = self._find(plain)
-        if isinstance(found, WriteKey) and len(authorization) < 500:
+        if isinstance(found, _Sender) and len(authorization) < 500:
             if len(self._known_headers) >= 1_000:  # one key has many headers: passwords are ignored
                 self._known_headers.clear()
             self._known_headers[authorization] = found
         return found
 
-    def _key_of_query(self, query: Mapping[str, str]) -> WriteKey | Answer | None:
+    def _sender_of_query(self, query: Mapping[str, str]) -> _Sender | Answer | None:
         plain = query.get("writeKey")
         return self._find(plain) if plain else None
 
-    def _find(self, plain: str) -> WriteKey | Answer:
+    def _find(self, plain: str) -> _Sender | Answer:
         if not plain:
             return answers.NO_WRITE_KEY
-        return self._keys.find(plain) or answers.WRONG_WRITE_KEY
+        key = self._keys.find(plain)
+        return answers.WRONG_WRITE_KEY if key is None else self._senders[key.sha256]
 
 
 class _Whose(msgspec.Struct, rename="camel"):

@@ -17,6 +17,7 @@ from schemas.intake import text_or_empty
 from schemas.safe_json import Unreadable
 from web.collector.answers import Receive
 
+MOST_DISCARDED_BYTES = 16 * 1024 * 1024  # of a body that is too large; beyond it the connection is closed
 DEEPEST_QUERY_NAME = 8  # parts of a name such as context.page.title
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
@@ -35,27 +36,38 @@ class TooSlow(Exception):
 
 
 class TooLarge(Unreadable):
-    """The body is larger than any may be; the rest of it was not read."""
+    """The body is larger than any may be.
+
+    It was read to its end, and thrown away: a client that is still sending when the connection closes never reads the
+    answer.
+    """
+
+
+class FarTooLarge(TooLarge):
+    """So large that its end was not waited for."""
 
 
 async def read_body(receive: Receive, declared: bytes | None, timeout_s: float) -> bytes:
     """The whole body, inflated where it is gzip, and without byte order mark.
+
+    Most bodies are there with their headers, and a timer costs more than reading one; so only the rest of a body is
+    timed. Where not even its beginning comes, the server ends the connection (web/collector/server.py).
 
     Raises:
         ClientGone, TooSlow
         TooLarge: as declared by Content-Length, as sent, or inflated.
         Unreadable: it begins as gzip but is not.
     """
-    if declared is not None and declared.isdigit() and int(declared[:20]) > LARGEST_BATCH_BYTES:
-        raise TooLarge(_TOO_LARGE, mend="Send smaller batches.")
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body") or message["type"] == "http.disconnect":
+    if declared is not None and declared.isdigit() and int(declared[:20]) > MOST_DISCARDED_BYTES:
+        raise FarTooLarge(_TOO_LARGE, mend="Send smaller batches.")
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body") or message["type"] == "http.disconnect" or len(body) > LARGEST_BATCH_BYTES:
+        try:
+            async with asyncio.timeout(timeout_s):
                 body = await _rest(body, message, receive)
-    except TimeoutError:
-        raise TooSlow from None
+        except TimeoutError:
+            raise TooSlow from None
     if body[:2] == _GZIP:
         body = inflated(body)
     if body[:3] == _BOM:
@@ -69,9 +81,13 @@ async def _rest(first: bytes, message: Mapping[str, Any], receive: Receive) -> b
     while True:
         if message["type"] == "http.disconnect":
             raise ClientGone
+        if size > MOST_DISCARDED_BYTES:
+            raise FarTooLarge(_TOO_LARGE, mend="Send smaller batches.")
         if size > LARGEST_BATCH_BYTES:
-            raise TooLarge(_TOO_LARGE, mend="Send smaller batches.")
+            chunks.clear()
         if not message.get("more_body"):
+            if size > LARGEST_BATCH_BYTES:
+                raise TooLarge(_TOO_LARGE, mend="Send smaller batches.")
             return b"".join(chunks)
         message = await receive()
         chunk = message.get("body", b"")

@@ -1,6 +1,7 @@
-"""uvicorn, guarded against clients that send their headers slowly, endlessly or never.
+"""uvicorn, guarded against clients that send their headers slowly, endlessly or never, or a body not at all.
 
-Bodies are the collector's own affair (size, time); what comes before them the ASGI application never sees.
+How large a body may be, and how long it may take, is the application's affair. All that waits is looked at together,
+a few times a minute: a timer for each request would cost more than reading it.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LARGEST_HEADERS_BYTES = 16 * 1024
-HEADER_TIMEOUT_S = 10.0
+CLIENT_TIMEOUT_S = 10.0  # for the headers of a request, and for the next bytes of its body
 KEEP_ALIVE_S = 65  # longer than usual proxies keep theirs, or they send into a closing connection
 SHUTDOWN_S = 10  # an open live page must not hold up the flush of the log
 _TICKS_PER_S = 10  # of uvicorn's main loop
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """Refuses a request whose line and headers together are too large."""
+    """Refuses a request whose line and headers together are too large, and knows what it waits for."""
 
     header_bytes = 0
-    idle_sweeps = 0  # how many sweeps in a row found it waiting for the same headers
-    swept_cycle: object = None
+    reads = 0
+    seen_waiting_for: object = None
+    times_seen = 0
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self.reads += 1
         scope: Any = self.scope
         if scope is None or "path" in scope:  # the headers are complete
             self.header_bytes = 0
@@ -35,20 +38,26 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.header_bytes > LARGEST_HEADERS_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The headers are larger than {LARGEST_HEADERS_BYTES} bytes.")
 
-    @property
-    def waits_for_headers(self) -> bool:
-        """Nothing, or not all of the headers, came, and uvicorn's keep-alive timer does not watch it."""
-        has_request = self.cycle is not None and not self.cycle.response_complete
-        return not has_request and self.timeout_keep_alive_task is None
+    def waiting_for(self) -> object:
+        """What the client owes: the headers of a request, however they drip, or the next bytes of a body.
+
+        None where it owes nothing, or uvicorn's keep-alive timer watches it. The same as long as it is the same.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return ("headers", id(cycle)) if self.timeout_keep_alive_task is None else None
+        if cycle.more_body and not self.flow.read_paused:
+            return ("body", id(cycle), self.reads)
+        return None
 
 
 class GuardedServer(uvicorn.Server):
-    """Closes connections on which a request's headers do not arrive in time (half as long again, at most)."""
+    """Closes connections whose client owes something for too long (half as long again, at most)."""
 
-    header_timeout_s = HEADER_TIMEOUT_S
+    client_timeout_s = CLIENT_TIMEOUT_S
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % max(1, int(self.header_timeout_s / 2 * _TICKS_PER_S)) == 0:
+        if counter % max(1, int(self.client_timeout_s / 2 * _TICKS_PER_S)) == 0:
             self._sweep()
         return await super().on_tick(counter)
 
@@ -56,13 +65,13 @@ class GuardedServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if not isinstance(connection, GuardedProtocol):
                 continue
-            if not connection.waits_for_headers or connection.cycle is not connection.swept_cycle:
-                connection.idle_sweeps = 0
-                connection.swept_cycle = connection.cycle
-            if connection.waits_for_headers:
-                connection.idle_sweeps += 1
-                if connection.idle_sweeps > 2:
-                    connection.transport.close()
+            waiting_for = connection.waiting_for()
+            if waiting_for is None or waiting_for != connection.seen_waiting_for:
+                connection.seen_waiting_for, connection.times_seen = waiting_for, 0
+                continue
+            connection.times_seen += 1
+            if connection.times_seen >= 2:
+                connection.transport.close()
 
 
 def guarded_server(app: Any, host: str, port: int, **options: Any) -> GuardedServer:
