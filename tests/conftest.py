@@ -90,12 +90,17 @@ def kafka() -> Iterator[str]:
         yield cluster.url
 
 
-@pytest.fixture
-def own_kafka(request: pytest.FixtureRequest) -> Iterator[kafka_broker.Kafka]:
-    """A Kafka for one test alone, to stop, kill, pause and start again; the parameter says of how many brokers."""
+@pytest.fixture(scope="session")
+def can_start_kafka() -> None:
+    """For tests that start a Kafka of their own: one from outside must not be hurt."""
     lacking = kafka_broker.missing()
-    if lacking:  # one from outside must not be hurt
+    if lacking:
         _leave_out(f"a Kafka of its own, and for that {lacking}")
+
+
+@pytest.fixture
+def own_kafka(can_start_kafka: None, request: pytest.FixtureRequest) -> Iterator[kafka_broker.Kafka]:
+    """A Kafka for one test alone, to stop, kill, pause and start again; the parameter says of how many brokers."""
     with kafka_broker.Kafka(getattr(request, "param", 1)) as cluster:
         yield cluster
 

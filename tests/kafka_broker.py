@@ -99,7 +99,7 @@ class Broker:
 
     def __init__(self, number: int, port: int, controller_port: int, folder: Path, settings: Mapping[str, str]) -> None:
         self.number, self.port, self.controller_port, self.folder = number, port, controller_port, folder
-        self._settings = settings
+        self.settings = dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -129,7 +129,7 @@ class Broker:
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             "log.cleaner.backoff.ms": "500",  # so that tests of compaction need not wait 15 s
-            **self._settings,
+            **self.settings,
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         if not (self.folder / "data" / "meta.properties").exists():
