@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from schemas.errors import Refused
+from schemas.event import Event
 
 UNIT = 10_000
 LARGEST_AMOUNT = 10**12  # of one order; above it nobody sells anything, in any currency
@@ -39,6 +40,27 @@ class Listed(NamedTuple):
 
     items: list[Item]
     lines: Lines
+
+
+class Stated(NamedTuple):
+    """What an event says of an order. `amount` in 1/10000; it and `currency` are None where it says nothing."""
+
+    amount: int | None
+    currency: str | None
+    listed: Listed | None
+
+
+def stated_of(event: Event) -> Stated:
+    """What an event says of an order; asked for again, the same object.
+
+    Raises:
+        Refused: an amount or the currency cannot be read; with the field and the mend.
+    """
+    known = event.__dict__
+    if "_stated" not in known:
+        properties = event.properties
+        known["_stated"] = Stated(read_amount(properties), read_currency(properties), read_lines(properties))
+    return cast(Stated, known["_stated"])
 
 
 def decimal_of(amount: int) -> Decimal:
@@ -73,15 +95,15 @@ def read_amount(properties: Mapping[str, Any]) -> int | None:
     return amount if is_priced else None
 
 
-def read_currency(properties: Mapping[str, Any], default: str) -> str:
-    """The currency as three capital letters.
+def read_currency(properties: Mapping[str, Any]) -> str | None:
+    """The currency as three capital letters; None where none is named.
 
     Raises:
         Refused: it is something else.
     """
     value = properties.get("currency")
     if value in (None, ""):
-        return default
+        return None
     text = value.strip().upper() if isinstance(value, str) else ""
     if not _CURRENCY.match(text):
         raise Refused("a currency is three letters", field="properties.currency", value=value,
@@ -136,6 +158,8 @@ def _quantity(product: Mapping[str, Any]) -> Decimal:
 
 def _number(value: object) -> Decimal | None:
     """The number exactly as it was written; None where it is none, or not finite."""
+    if type(value) is int and -(10**20) < value < 10**20:
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value).strip()

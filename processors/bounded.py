@@ -45,7 +45,7 @@ class Span(msgspec.Struct, array_like=True, gc=False):
     last_ms: int
 
 
-class Recent(msgspec.Struct, array_like=True):
+class Recent(msgspec.Struct, array_like=True, gc=False):
     """The `most` names that were seen last. `first_ms` of each is true as long as no name had to go."""
 
     spans: dict[str, Span] = {}

@@ -35,7 +35,7 @@ class Given(msgspec.Struct, array_like=True, gc=False):
     was_withdrawn: bool
 
 
-class Consent(msgspec.Struct, array_like=True):
+class Consent(msgspec.Struct, array_like=True, gc=False):
     """What every speaker said, by `topic<tab>channel`.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from processors.amounts import MOST_AMOUNT, MOST_LINES, UNIT, Lines, decimal_of, read_amount, read_currency, read_lines
+from processors.amounts import MOST_AMOUNT, MOST_LINES, UNIT, Lines, Stated, decimal_of, stated_of
 from processors.base import Person, Processor, Table
 from processors.bounded import admit, cut
 from schemas.effects import Effect, Row
@@ -31,6 +31,7 @@ KNOWN_CURRENCIES = frozenset({
 SHOWN_ORDERS = 20
 SHOWN_PRODUCTS = 10
 _EVER = -(2**62)
+_FEW = 10  # orders, which never have more lines than are kept
 
 
 class OrdersSettings(BaseModel, extra="forbid", frozen=True):
@@ -38,10 +39,10 @@ class OrdersSettings(BaseModel, extra="forbid", frozen=True):
 
     currency: str = Field("USD", pattern="^[A-Z]{3}$", description="Currency of amounts that name none.")
     keep_orders: int = Field(500, ge=20, le=2000, description="Orders kept one by one, at most; older ones as totals.")
-    keep_lines: int = Field(1000, ge=100, le=5000, description="Products kept in these orders, at most.")
+    keep_lines: int = Field(1000, ge=1000, le=5000, description="Products kept in these orders, at most.")
 
 
-class Order(msgspec.Struct, array_like=True):
+class Order(msgspec.Struct, array_like=True, gc=False):
     """What is known of one order id. Every field by itself is the same whatever came first.
 
     Attributes:
@@ -90,7 +91,7 @@ class Order(msgspec.Struct, array_like=True):
         return "refunded" if self.refunded >= self.revenue else "partly refunded"
 
 
-class Totals(msgspec.Struct, array_like=True):
+class Totals(msgspec.Struct, array_like=True, gc=False):
     """What orders come to. Amounts in 1/10000 of their currency."""
 
     orders: int = 0
@@ -140,7 +141,7 @@ class Totals(msgspec.Struct, array_like=True):
         )  # fmt: skip
 
 
-class OrdersState(msgspec.Struct, array_like=True):
+class OrdersState(msgspec.Struct, array_like=True, gc=False):
     """All orders of a part.
 
     Attributes:
@@ -294,14 +295,13 @@ class Orders(Processor[OrdersState]):
             raise Refused(f"{event.event} needs an order id", field="properties.order_id",
                           value=properties.get("order_id"), mend="Send order_id as text or a number.")  # fmt: skip
         if event.event != CANCELLED:
-            read_currency(properties, self.settings.currency)
-            read_amount(properties)
+            stated_of(event)
 
     def apply(self, state: OrdersState, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
         if event.type != "track":
             return ()
-        properties, at_ms, label = event.properties, event.at_ms, event.event
-        order_id = _order_id(properties) or event.message_id
+        at_ms, label = event.at_ms, event.event
+        order_id = _order_id(event.properties) or event.message_id
         order = state.orders.get(order_id)
         if order is None:
             if state.floor_ms is not None and at_ms <= state.floor_ms:
@@ -310,45 +310,39 @@ class Orders(Processor[OrdersState]):
             order = state.orders[order_id] = Order(None, at_ms)
         order.known_ms = min(order.known_ms, at_ms)
         effects: list[Effect] = []
-        if label == COMPLETED:
-            order.completed_ms = at_ms if order.completed_ms is None else min(order.completed_ms, at_ms)
-        if label in (COMPLETED, UPDATED):
-            self._price(order, properties, (at_ms, event.message_id))
-            effects += self._list(order_id, order, properties, (at_ms, event.message_id))
-        elif label == REFUNDED:
-            _refund(order, properties, at_ms, event.message_id)
-        else:
+        if label == CANCELLED:
             order.cancelled_ms = at_ms if order.cancelled_ms is None else min(order.cancelled_ms, at_ms)
+        elif label == REFUNDED:
+            _refund(order, stated_of(event), event)
+        else:
+            if label == COMPLETED:
+                order.completed_ms = at_ms if order.completed_ms is None else min(order.completed_ms, at_ms)
+            effects += self._state(order_id, order, stated_of(event), event)
         if order.completed_ms is not None:
             effects.append(Row(_row(order_id, order)))
         if len(state.orders) > self.settings.keep_orders or (
-            order.lines and sum(len(one.lines) for one in state.orders.values()) > self.settings.keep_lines
+            len(state.orders) > _FEW and sum(len(one.lines) for one in state.orders.values()) > self.settings.keep_lines
         ):
             self._settle(state)
         return effects
 
-    def _price(self, order: Order, properties: Mapping[str, Any], stamp: tuple[int, str]) -> None:
-        amount = read_amount(properties)
-        if amount is None and order.priced is None:  # better than nothing, until an event names one
-            order.currency = order.currency or self.settings.currency
-        elif amount is not None and (order.priced is None or stamp >= order.priced):
-            order.priced, order.revenue = stamp, amount
-            order.currency = read_currency(properties, self.settings.currency)
-            order.coupon = _text(properties.get("coupon"), LONGEST_TEXT)
-
-    def _list(
-        self, order_id: str, order: Order, properties: Mapping[str, Any], stamp: tuple[int, str]
-    ) -> Iterable[Effect]:
-        listed = read_lines(properties)
-        if listed is None or (order.listed is not None and stamp < order.listed):
+    def _state(self, order_id: str, order: Order, stated: Stated, event: Event) -> Iterable[Effect]:
+        """Amount and products, each where the event names it and nothing newer did."""
+        stamp = (event.at_ms, event.message_id)
+        currency = stated.currency or self.settings.currency
+        if stated.amount is not None and (order.priced is None or stamp >= order.priced):
+            order.priced, order.revenue, order.currency = stamp, stated.amount, currency
+            order.coupon = _text(event.properties.get("coupon"), LONGEST_TEXT)
+        elif order.priced is None:  # an order of nothing, until an event names an amount
+            order.currency = self.settings.currency
+        if stated.listed is None or (order.listed is not None and stamp < order.listed):
             return
-        rows_before, order.rows, order.listed = order.rows, len(listed.items), stamp
-        order.lines = listed.lines
-        currency = read_currency(properties, self.settings.currency)
-        for line, item in enumerate(listed.items):
+        items, order.lines = stated.listed
+        rows_before, order.rows, order.listed = order.rows, len(items), stamp
+        for line, item in enumerate(items):
             yield Row(ItemRow(order_id, line, item.product_id, item.sku, item.name, item.category, item.price,
-                              item.quantity, currency, from_ms(stamp[0])))  # fmt: skip
-        for line in range(len(listed.items), rows_before):
+                              item.quantity, currency, from_ms(event.at_ms)))  # fmt: skip
+        for line in range(len(items), rows_before):
             yield Row(ItemRow(order_id, line), is_deleted=True)
 
     def _settle(self, state: OrdersState) -> None:
@@ -408,15 +402,14 @@ def _order_id(properties: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _refund(order: Order, properties: Mapping[str, Any], at_ms: int, message_id: str) -> None:
+def _refund(order: Order, stated: Stated, event: Event) -> None:
     if order.is_refunded:
         return
-    refund_id = _text(properties.get("refund_id"), LONGEST_ID) or message_id
-    listed = read_lines(properties)
-    amount = read_amount(properties)
-    if amount is None and listed is not None and listed.items:
+    refund_id = _text(event.properties.get("refund_id"), LONGEST_ID) or event.message_id
+    amount = stated.amount
+    if amount is None and stated.listed is not None and stated.listed.items:
         amount = 0  # a part of the order, at a price that nobody says
-    found = (at_ms, message_id, amount)
+    found = (event.at_ms, event.message_id, amount)
     known = order.refunds.get(refund_id)
     if known is None or found[:2] > known[:2]:
         order.refunds[refund_id] = found

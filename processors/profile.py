@@ -78,7 +78,7 @@ class FirstTouch(msgspec.Struct, array_like=True, gc=False):
         return self.at_ms, self.message_id, self.campaign
 
 
-class Told(msgspec.Struct, array_like=True):
+class Told(msgspec.Struct, array_like=True, gc=False):
     """What changes seldom: what identify, group and consent events told."""
 
     traits: Traits = msgspec.field(default_factory=Traits)
@@ -93,7 +93,7 @@ _NOTHING_TOLD = msgspec.Raw(msgspec.msgpack.encode(Told()))
 _decode_told = msgspec.msgpack.Decoder(Told).decode
 
 
-class ProfileState(msgspec.Struct, array_like=True):
+class ProfileState(msgspec.Struct, array_like=True, gc=False):
     """What changes with every event, and `told`, which stays encoded until an event needs it."""
 
     events: int = 0

@@ -47,7 +47,7 @@ class Value(msgspec.Struct, array_like=True, gc=False):
     first_ms: int
 
 
-class Trait(msgspec.Struct, array_like=True):
+class Trait(msgspec.Struct, array_like=True, gc=False):
     """Attributes: `values`, the newest first; `writes`, how often it was said at all; `is_full`: it had more values."""
 
     values: list[Value] = []
@@ -55,7 +55,7 @@ class Trait(msgspec.Struct, array_like=True):
     is_full: bool = False
 
 
-class Traits(msgspec.Struct, array_like=True):
+class Traits(msgspec.Struct, array_like=True, gc=False):
     """All traits of a part.
 
     Attributes:

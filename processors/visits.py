@@ -57,7 +57,7 @@ class Visit(msgspec.Struct, array_like=True, gc=False):
     landing: str
 
 
-class Older(msgspec.Struct, array_like=True):
+class Older(msgspec.Struct, array_like=True, gc=False):
     """Totals of the visits that are not kept one by one any more."""
 
     visits: int = 0
@@ -65,7 +65,7 @@ class Older(msgspec.Struct, array_like=True):
     touches: dict[str, int] = {}
 
 
-class VisitsState(msgspec.Struct, array_like=True):
+class VisitsState(msgspec.Struct, array_like=True, gc=False):
     """All visits of a part.
 
     Attributes:
