@@ -52,6 +52,7 @@ _READ_SETTINGS: dict[str, str | int | float] = {
 }
 _WRITE_SETTINGS: dict[str, str | int | float] = {
     "async_insert": 0,  # when the call returns, the rows are there
+    "optimize_on_insert": 0,  # rows of one key are merged later anyway; FINAL reads one
     "max_partitions_per_insert_block": 1_000,
     "json_type_escape_dots_in_keys": 1,  # {"a.b": 1, "a": {"b": 2}} are two values
     "type_json_skip_duplicated_paths": 1,  # {"a": 1, "a": 2} is no reason to refuse an event

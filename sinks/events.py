@@ -29,7 +29,7 @@ _MOST_MONEY = Decimal(10) ** 14
 Typed = TypeVar("Typed", bound=msgspec.Struct)
 
 
-class _Campaign(msgspec.Struct):
+class _Campaign(msgspec.Struct, gc=False):
     source: str | None = None
     medium: str | None = None
     name: str | None = None
@@ -37,26 +37,26 @@ class _Campaign(msgspec.Struct):
     content: str | None = None
 
 
-class _Page(msgspec.Struct):
+class _Page(msgspec.Struct, gc=False):
     referrer: str | None = None
     url: str | None = None
     path: str | None = None
     title: str | None = None
 
 
-class _Url(msgspec.Struct):
+class _Url(msgspec.Struct, gc=False):
     url: str | None = None
 
 
-class _Name(msgspec.Struct):
+class _Name(msgspec.Struct, gc=False):
     name: str | None = None
 
 
-class _Type(msgspec.Struct):
+class _Type(msgspec.Struct, gc=False):
     type: str | None = None
 
 
-class _Context(msgspec.Struct, rename="camel"):
+class _Context(msgspec.Struct, rename="camel", gc=False):
     campaign: _Campaign | None = None
     page: _Page | None = None
     referrer: _Url | None = None
@@ -70,7 +70,7 @@ class _Context(msgspec.Struct, rename="camel"):
     traits: Raw | UnsetType = UNSET
 
 
-class _Properties(msgspec.Struct):
+class _Properties(msgspec.Struct, gc=False):
     revenue: Decimal | None = None
     total: Decimal | None = None
     currency: str | None = None

@@ -503,3 +503,16 @@ def _failing_first(work: Callable[..., Any], error: Exception) -> Callable[..., 
         return await work(*args)
 
     return call
+
+
+async def test_a_dot_in_a_key_is_asked_for_as_the_page_says(log: EmbeddedLog, analytics: Analytics) -> None:
+    dotted = {"utm.source": "news", "utm": {"source": 3}}
+    await put(log, "events", [event_json(1, properties=dotted, context=dotted)])
+
+    await store(log, analytics)
+
+    rows = await analytics.query("""
+        SELECT properties.`utm%2Esource`::String AS dotted, properties.utm.source::Int64 AS nested,
+            context.`utm%2Esource`::String AS of_context, context FROM event_log
+    """)
+    assert rows == [{"dotted": "news", "nested": 3, "of_context": "news", "context": dotted}]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.analytics_reference import PAGE, page
 from schemas.errors import TidewireError
 from sinks.analytics import Analytics
 from sinks.migrate import FOLDER, made_by, migrate, migrations
@@ -83,3 +84,23 @@ async def test_every_column_and_every_view_says_what_it_is(analytics: Analytics)
 def test_names_of_what_migrations_make_are_found() -> None:
     assert {"events", "event_log", "people", "person_list", "migrations"} <= made_by(migrations())
     assert all(re.match(r"[a-z_]+\Z", name) for name in made_by(migrations()))
+
+
+async def test_the_reference_says_what_is_there(chdb: Analytics) -> None:
+    assert await page(chdb) == PAGE.read_text(encoding="utf-8"), "run `python -m docs.analytics_reference`"
+
+
+async def test_the_examples_of_the_page_run(analytics: Analytics) -> None:
+    examples = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    statements = [sql for text in examples for sql in text.split(";") if sql.strip()]
+
+    assert [await analytics.query(sql) for sql in statements] == [[]] * 3
+
+
+async def test_every_view_is_written_on_the_page(analytics: Analytics) -> None:
+    views = await analytics.query_columns(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'View'"
+    )
+    written = PAGE.read_text(encoding="utf-8").partition("## Reference")[0]
+
+    assert [name for name in views["name"] if f"`{name}`" not in written] == []
