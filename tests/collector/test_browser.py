@@ -13,10 +13,12 @@ import pytest
 from playwright.sync_api import BrowserContext, sync_playwright
 
 from schemas.event import Event
+from tests.collector.node_sdks import node_modules
 from tests.collector.running import KEY, Running
 from tests.conftest import BROWSERS
 from web.collector.answers import answer, come_again
 
+UMD_OF_SEGMENT = Path("@segment/analytics-next/dist/umd")  # below node_modules
 SNIPPET = Path(__file__).parents[2] / "web" / "static" / "tidewire.js"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run", "--disable-extensions", "--disable-dev-shm-usage"]  # fmt: skip
@@ -51,7 +53,10 @@ class Shop:
 
     def _wrap(self, app: Any) -> Any:
         async def site(scope: Any, receive: Any, send: Any) -> None:
-            if scope["path"].startswith("/shop"):
+            if scope["path"].startswith("/shop/umd/"):
+                script = (node_modules() / UMD_OF_SEGMENT / Path(scope["path"]).name).read_bytes()
+                await answer(200, script, content_type=(b"content-type", b"text/javascript")).send(send)
+            elif scope["path"].startswith("/shop"):
                 await answer(200, self.html, content_type=(b"content-type", b"text/html")).send(send)
             else:
                 await app(scope, receive, send)
@@ -240,3 +245,23 @@ def test_properties_that_are_no_json_do_not_stop_the_page(shop: Shop):
     shop.page.evaluate("() => { const o = {}; o.o = o; tidewire.track('Circle', o); tidewire.track('After') }")
 
     assert [event.event for event in shop.arrived(2)] == ["", "After"]
+
+
+@pytest.mark.browser
+@pytest.mark.node
+def test_segments_own_browser_sdk_needs_only_another_address(shop: Shop):
+    shop.html = f"""<!doctype html><title>Shop</title><script src="/shop/umd/index.js"></script><script>
+        const analytics = AnalyticsNext.AnalyticsBrowser.load({{writeKey: "{KEY}", cdnURL: "{shop.collector.url}"}});
+        analytics.page("Home");
+        analytics.identify("u-17", {{plan: "pro"}});
+        analytics.track("Bought", {{total: 19.9}});
+        </script>""".encode()
+
+    shop.page.goto(f"{shop.origin}/shop/")
+
+    events = {event.type: event for event in shop.arrived(3)}
+    assert len({event.anonymous_id for event in events.values()}) == 1
+    assert (events["page"].name, events["identify"].user_id) == ("Home", "u-17")
+    assert (events["track"].event, events["track"].properties["total"]) == ("Bought", 19.9)
+    assert dict(events["identify"].traits) == {"plan": "pro"}
+    assert {flag for event in events.values() for flag in event.flags} == set()

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from segment.analytics import Client
 
 from schemas.event import Event
+from tests.collector.node_sdks import SDKS, node_modules
 from tests.collector.running import KEY, Running
 from web.collector.answers import Answer, come_again, refusal
 
-SDKS = Path(__file__).parent / "sdks"
-CACHE = Path(__file__).parents[2] / ".cache" / "node"
 COUNT = 120  # track calls; beside them one of each other call
 
 Deliver = Callable[[str], None]
@@ -48,23 +44,6 @@ def by_node(script: str) -> Deliver:
         assert (ended.returncode, ended.stderr) == (0, "")
 
     return deliver
-
-
-def node_modules() -> Path:
-    """Where the SDKs of package-lock.json are installed; done once, then kept."""
-    files = [SDKS / "package.json", SDKS / "package-lock.json"]
-    place = CACHE / sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    if not (place / "installed").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copy(file, place)
-        # `npm ci` wants the native add-ons of every platform in the lock; all are optional, and none is needed.
-        subprocess.run(
-            ["npm", "install", "--omit=optional", "--ignore-scripts", "--no-save", "--no-audit", "--no-fund"],
-            cwd=place, check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-        (place / "installed").touch()
-    return place / "node_modules"
 
 
 SENDERS = [
