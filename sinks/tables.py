@@ -141,13 +141,15 @@ _LAST = [
 ]
 _COLUMNS = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}"
 _SORTING_KEY = "SELECT sorting_key FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
+# A committed offset says that the rows are on the disk. Few files an insert make that cheap.
+_STORAGE = "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864"
 _PERSON = Column("person", "String", "Key of the person it belongs to today.")
 
 
 def create_table(table: Table) -> str:
     lines = ",\n".join(_line(column) for column in (*_FIRST, *columns_of(table), *_LAST))
     return (f"CREATE TABLE IF NOT EXISTS `{table.name}`\n(\n{lines}\n)\n"
-            f"ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({', '.join(_sorted_by(table))})\n"
+            f"ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({', '.join(_sorted_by(table))})\n{_STORAGE}\n"
             f"COMMENT {quoted(f'{table.about} Read it through {view_of(table)}, or with FINAL.')}")  # fmt: skip
 
 

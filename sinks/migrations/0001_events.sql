@@ -52,5 +52,5 @@ CREATE TABLE IF NOT EXISTS events
 ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYear(key_day)
 ORDER BY (workspace, key_day, message_id, source)
-SETTINGS min_bytes_for_wide_part = 67108864
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864
 COMMENT 'Every accepted event. Rows are stored at least once: read it through event_log, or with FINAL.'

@@ -9,4 +9,5 @@ CREATE TABLE IF NOT EXISTS identities
 )
 ENGINE = ReplacingMergeTree(moves)
 ORDER BY (workspace, key)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864
 COMMENT 'Whose a person key is today. Events keep the key they were sent for, so history joins, and a merge is undone, by one row here. Read it through identity_list, or with FINAL.'

@@ -27,4 +27,5 @@ CREATE TABLE IF NOT EXISTS people
 )
 ENGINE = ReplacingMergeTree(revision)
 ORDER BY (workspace, key)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864
 COMMENT 'The newest portrait of every person key. Read it through person_list, or with FINAL.'

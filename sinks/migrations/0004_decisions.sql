@@ -12,4 +12,5 @@ CREATE TABLE IF NOT EXISTS decisions
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (workspace, recorded_for, id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864
 COMMENT 'The ledger: what was decided about a person, with its cause. Read it through decision_log, or with FINAL.'

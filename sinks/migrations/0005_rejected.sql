@@ -20,4 +20,5 @@ CREATE TABLE IF NOT EXISTS rejected
 )
 ENGINE = ReplacingMergeTree
 ORDER BY (workspace, id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864
 COMMENT 'Dead letters: what was refused, whole, with the cause. Read it through rejected_list, or with FINAL.'
