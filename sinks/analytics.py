@@ -286,9 +286,9 @@ class Analytics:
         logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # it is told here, once, without a traceback
         place = self.place
         if place.path is not None:
-            with self._lock:
+            with self._lock:  # the first opens the engine
                 self._own(place.path)
-            client = clickhouse_connect.get_client(interface="chdb", path=str(place.path))
+                client = clickhouse_connect.get_client(interface="chdb", path=str(place.path))
             if longest_s is not None:
                 for name, value in _read_settings(longest_s).items():  # readonly is the last of them
                     client.command(f"SET {name} = '{value}'")
