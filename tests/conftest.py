@@ -12,12 +12,17 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import kafka_broker
 
 OUTSIDE_KAFKA = "TIDEWIRE_TEST_KAFKA"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _LEFT_OUT = "left out: needs "
+
+# How long an example takes says how busy the machine is, not whether the code is right. A failure prints its seed.
+settings.register_profile("tidewire", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("tidewire")
 
 
 def _lacking_kafka() -> str:
