@@ -41,6 +41,22 @@ _INSERT = re.compile(rb"\s*(INSERT\s+INTO\s+.+?)\s+FORMAT\s+(\w+)\n", re.IGNOREC
 _CODE = re.compile(r"Code: (\d+)\.")
 
 
+def inflated(body: bytes) -> bytes:
+    """All frames of an lz4 body: the driver makes one of every block, and a large insert has several.
+
+    Raises:
+        RuntimeError: it is not lz4.
+    """
+    parts = []
+    while body:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        parts.append(frame.decompress(body))
+        if not frame.eof:
+            raise RuntimeError("the last lz4 frame is not whole")
+        body = frame.unused_data or b""
+    return b"".join(parts)
+
+
 class Trouble:
     """What goes wrong next. Counts go down as it happens."""
 
@@ -96,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         encoding = self.headers.get("Content-Encoding")
         if encoding == "lz4":
-            return bytes(lz4.frame.decompress(body))
+            return inflated(body)
         assert encoding is None, f"the bridge does not read {encoding}"
         return body
 

@@ -252,3 +252,14 @@ def test_importing_it_loads_no_engine_and_no_driver() -> None:
     loaded = _run(f"import sys, sinks.analytics, sinks.clickhouse; print([m for m in {heavy} if m in sys.modules])")
 
     assert loaded.strip() == "[]"
+
+
+async def test_an_insert_of_many_wide_rows_is_stored_whole(either: Analytics) -> None:
+    """The driver sends it in several blocks, each compressed by itself."""
+    await either.command("CREATE TABLE wide (n UInt64, s String) ENGINE = MergeTree ORDER BY n")
+
+    await either.insert("wide", {"n": list(range(20_000)), "s": [str(n) * 300 for n in range(20_000)]})
+
+    assert await either.query("SELECT count() AS rows, max(length(s)) AS widest FROM wide") == [
+        {"rows": 20_000, "widest": 1_500}
+    ]
