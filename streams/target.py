@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from config.settings import Settings
-from schemas.errors import ConfigError, TidewireError
+from schemas.errors import ConfigError, TidewireError, Unreachable
 from streams.access import Api, RunFile, find_running, with_folder_key, write_key_of
-from streams.lag import has_caught_up
+from streams.lag import Lag, measure_lag
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics
@@ -38,8 +38,8 @@ class Target(Protocol):
     def is_own(self) -> bool:
         """Whether it was started for this command, and ends with it."""
 
-    async def caught_up(self) -> bool:
-        """Whether everything that was answered 200 so far has gone all the way into ClickHouse."""
+    async def behind(self) -> Lag:
+        """What is left to do until everything that was answered 200 so far is in ClickHouse."""
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a SELECT; decimals as `Decimal` or as text with all their digits."""
@@ -55,7 +55,7 @@ async def open_target(
     """The collector at `url`; else the process that owns the data folder; else one of our own, stopped at the end.
 
     Args:
-        reads: whether `caught_up` and `query` are going to be asked: of a collector elsewhere that takes its log and
+        reads: whether `behind` and `query` are going to be asked: of a collector elsewhere that takes its log and
             its ClickHouse.
 
     Raises:
@@ -73,9 +73,23 @@ async def open_target(
         yield own
 
 
-async def wait_until_through(target: Target) -> None:
-    """Return when everything sent before is in ClickHouse."""
-    while not await target.caught_up():  # noqa: ASYNC110 - other processes do the work, and can only be asked
+async def wait_until_through(target: Target, patience_s: float = 120.0) -> None:
+    """Return when everything sent before is in ClickHouse.
+
+    Raises:
+        Unreachable: some of it is not, and nothing has moved for `patience_s`.
+    """
+    clock = asyncio.get_running_loop().time
+    before, since = None, clock()
+    while not (left := await target.behind()).is_none:
+        if left != before:
+            before, since = left, clock()
+        elif clock() - since > patience_s:
+            who = "worker" if left.stage else "sink"
+            raise Unreachable(
+                f"{max(left):,} records are not in ClickHouse yet, and nothing has moved for {patience_s:.0f} s. "
+                f"Does a {who} run? `tidewire doctor` looks."
+            )
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -89,9 +103,11 @@ class _Running:
         self.url = found.url
         self.write_key = write_key
 
-    async def caught_up(self) -> bool:
+    async def behind(self) -> Lag:
         status = await asyncio.to_thread(self._api.get, "/api/status")
-        return bool(status["is_current"])
+        if status["trouble"]:
+            raise Unreachable(f"{self.url} cannot say how far it is: {status['trouble']}")
+        return Lag(int(status["stage_behind"]["records"]), int(status["clickhouse_behind"]["records"]))
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         answer = await asyncio.to_thread(self._api.post, "/api/sql", {"query": sql})
@@ -113,9 +129,9 @@ class _Elsewhere:
         self._log = log
         self._analytics = analytics
 
-    async def caught_up(self) -> bool:
+    async def behind(self) -> Lag:
         assert self._log is not None
-        return await has_caught_up(self._log)
+        return await measure_lag(self._log)
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         assert self._analytics is not None
@@ -162,8 +178,8 @@ class _Own:
         self.url = running.url
         self.write_key = write_key
 
-    async def caught_up(self) -> bool:
-        return await has_caught_up(self._running.log)
+    async def behind(self) -> Lag:
+        return await measure_lag(self._running.log)
 
     async def query(self, sql: str) -> list[dict[str, Any]]:
         return await self._running.analytics.query(sql)
