@@ -30,7 +30,7 @@ class VisitsSettings(BaseModel, extra="forbid", frozen=True):
 
     silence_minutes: int = Field(30, ge=1, le=1440, description="Silence that ends a visit, in minutes.")
     keep_days: int = Field(
-        30, ge=1, le=366,
+        730, ge=1, le=3660,
         description="Visits that ended longer than this before the newest event are kept as totals only; an event that "
                     "comes later than this is counted as late.")  # fmt: skip
     keep_visits: int = Field(100, ge=20, le=500, description="Visits kept one by one, at most; older ones as totals.")
@@ -177,8 +177,8 @@ class Visits(Processor[VisitsState]):
             "shows": {"visits": 1, "events": 1},
         },
         {
-            "case": "an event more than thirty days behind the newest is counted as late",
-            "events": [{"at": "2024-03-31", "type": "page"}, {"at": "2024-02-28", "type": "page"}],
+            "case": "an event more than two years behind the newest is counted as late",
+            "events": [{"at": "2024-03-31", "type": "page"}, {"at": "2022-02-28", "type": "page"}],
             "shows": {"visits": 1, "late": 1, "events": 2},
         },
     )  # fmt: skip

@@ -17,6 +17,7 @@ from schemas.times import DAY_MS, HOUR_MS, MINUTE_MS, to_iso
 from tests.processors.generators import histories, pages, tracks
 
 VISITS = Visits()
+MONTH = Visits(VisitsSettings(keep_days=30))
 
 
 def page(at_ms: int, **more: Any) -> dict[str, Any]:
@@ -59,21 +60,27 @@ def test_a_late_event_that_starts_a_visit_earlier_moves_its_row() -> None:
     assert [(row["started_at"], row["events"]) for row in folded.rows["visits"]] == [("2024-03-01T00:00:00Z", 2)]
 
 
-def test_visits_older_than_thirty_days_stay_in_the_totals() -> None:
+def test_visits_older_than_are_kept_stay_in_the_totals() -> None:
     bodies = [page(BEGIN_MS + day * DAY_MS) for day in range(100)]
 
-    found = shown(*bodies)
+    found = shown(*bodies, visits=MONTH)
 
     assert (found["visits"], found["late"], len(found["recent"])) == (100, 0, 20)
     assert found["sources"] == [{"source": "(direct)", "medium": "", "campaign": "", "visits": 100}]
     assert found["first_at"] == to_iso(BEGIN_MS)
 
 
-def test_an_event_later_than_thirty_days_is_counted_and_makes_no_visit() -> None:
-    found = shown(page(BEGIN_MS + 31 * DAY_MS), page(BEGIN_MS), page(BEGIN_MS + 2 * DAY_MS))
+def test_an_event_later_than_visits_are_kept_is_counted_and_makes_no_visit() -> None:
+    found = shown(page(BEGIN_MS + 31 * DAY_MS), page(BEGIN_MS), page(BEGIN_MS + 2 * DAY_MS), visits=MONTH)
 
     assert (found["visits"], found["late"], found["events"], found["pages"]) == (2, 1, 3, 3)
     assert found["first_at"] == to_iso(BEGIN_MS)
+
+
+def test_a_month_of_visits_in_any_order_is_the_same_though_only_a_month_is_kept() -> None:
+    bodies = [page(BEGIN_MS + day * DAY_MS) for day in range(30)]
+
+    assert shown(*reversed(bodies), visits=MONTH) == shown(*bodies, visits=MONTH)
 
 
 def test_more_visits_than_are_kept_are_counted_all_the_same() -> None:
