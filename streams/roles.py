@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -92,6 +91,8 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
     Raises:
         TidewireError: something cannot start, with what and the mend.
     """
+    from web.collector.server import spare_the_collector
+
     set_up_logging(settings.log_level)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings, roles))
@@ -116,9 +117,7 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
         if "dashboard" in roles:
             _write_run_file(settings.data, RunFile(pid=os.getpid(), url=url, token=token), stack)
         await _serve(app, listener, stack, running)
-        gc.collect()
-        gc.freeze()  # what lives as long as the process need not be looked at again
-        gc.set_threshold(50_000, 20, 100)
+        spare_the_collector()
         if ready is not None:
             await ready(running)
         await running.stopped()
