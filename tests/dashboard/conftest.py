@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.conftest import BROWSERS
 
@@ -83,10 +84,60 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         each.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open no test of the module may be async
 def browser() -> Iterator[Browser]:
     path = next(path for path in map(shutil.which, BROWSERS) if path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+class Visitor:
+    """Somebody with a browser who looks at the pages of a world. What a page must never do is remembered."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self.url = url
+        self.context: BrowserContext = browser.new_context(**options)
+        self.context.set_default_timeout(20_000)
+        self.context.add_init_script(
+            "window.violations = []; document.addEventListener('securitypolicyviolation', "
+            "(event) => window.violations.push(event.violatedDirective + ' ' + event.blockedURI))"
+        )
+        self.dialogs: list[str] = []
+        self.faults: list[str] = []
+        self.elsewhere: list[str] = []
+        self.page: Page = self.context.new_page()
+        self.page.on("dialog", self._dialog)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda message: self.faults.append(message.text) if message.type == "error" else None)
+        self.context.on("request", lambda request: self._request(request.url))
+
+    def _dialog(self, dialog: Any) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def _request(self, url: str) -> None:
+        if not url.startswith((self.url, "data:")):
+            self.elsewhere.append(url)
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.url}{path}", wait_until="load")
+
+    def complaints(self) -> list[str]:
+        """Dialogs, script errors, breaches of the policy and requests to other sites, on this page and before."""
+        return self.dialogs + self.faults + self.elsewhere + self.page.evaluate("window.violations")
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visitor]]:
+    """Somebody who looks at a world: `visit(world, color_scheme="dark")`."""
+    visitors: list[Visitor] = []
+
+    def visit(world: World, **options: Any) -> Visitor:
+        visitors.append(Visitor(browser, world.url, **options))
+        return visitors[-1]
+
+    yield visit
+    for visitor in visitors:
+        visitor.context.close()

@@ -6,7 +6,7 @@ chDB lives once in a process, so each world is a process of its own:
 
 It fills itself with the events of the scene (a folder used before keeps what it has), waits until they are all in
 ClickHouse, prints its address as one line of JSON, and serves until it is told to stop.
-Scenes: empty, little, plenty, hostile.
+Scenes: empty, awaiting, little, plenty, hostile. The first two are alike; one stays empty.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -34,6 +35,21 @@ YEAR_S = 365 * 24 * 3600
 logger = structlog.get_logger(__name__)
 
 
+class _Anything(Convertor[str]):
+    """The rest of a path. Unlike Starlette's `path` with line ends too: an id may hold any sign there is."""
+
+    regex = r"[\s\S]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("anything", _Anything())
+
+
 def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "", *, check: Check | None = None,
               now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Starlette:  # fmt: skip
     """The pages over a log and a ClickHouse, both started; to be served on a loopback address.
@@ -53,7 +69,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/live/stream", live.stream),
             Route("/people", people.people),
             Route("/people.csv", people.people_csv),
-            Route("/people/{key:path}", person.person),
+            Route("/people/{key:anything}", person.person),
             Route("/unmerge", person.unmerge_form),
             Route("/unmerge", person.unmerge, methods=["POST"]),
             Route("/rejected", rejected.rejected),

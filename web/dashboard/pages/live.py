@@ -32,6 +32,7 @@ from web.dashboard.telling import summary
 TOPICS = ("events", "rejected")
 TICK_S = 0.5
 SHOWN_PER_TICK = 5  # ten lines a second; more cannot be read
+MOST_WAITING = 60  # lines; a burst is shown bit by bit, a flood is not
 READ_PER_TICK = 400  # records of one partition looked at in a tick, the newest; those before are counted unread
 SHOWN_AT_FIRST = 30
 PULSE_S = 60
@@ -81,10 +82,10 @@ class Line(NamedTuple):
 class Glance(NamedTuple):
     """What one look at the ends of the topics found."""
 
-    lines: list[Line]  # the newest first
+    lines: list[Line]  # those that are wanted, the newest first
     passed: int  # records of `events` since the last look
     refused: int  # and of `rejected`
-    unread: int  # that were not looked at, or not shown
+    unread: int  # that were not looked at
 
 
 class Tail:
@@ -95,8 +96,8 @@ class Tail:
         self._wanted = wanted
         self.positions = positions
 
-    async def look(self, most: int) -> Glance:
-        """What came since the last look: the newest `most` lines that are wanted, and how many others there were."""
+    async def look(self) -> Glance:
+        """What came since the last look."""
         lines: list[Line] = []
         passed = refused = unread = 0
         for topic in TOPICS:
@@ -118,7 +119,7 @@ class Tail:
                     refused += count
                 self.positions[tp] = end
         lines.sort(key=lambda line: line.at, reverse=True)
-        return Glance(lines[:most], passed, refused, unread + max(len(lines) - most, 0))
+        return Glance(lines, passed, refused, unread)
 
 
 def line_of(record: Record) -> Line:
@@ -168,10 +169,10 @@ async def live(request: Request) -> Response:
     wanted = Wanted.of(request.query_params)
     now_at = await ends(site.log)
     tail = Tail(site.log, wanted, {tp: max(end - READ_PER_TICK, 0) for tp, end in now_at.items()})
-    glance = await tail.look(SHOWN_AT_FIRST)
+    glance = await tail.look()
     stream = with_query("/live/stream", wanted._asdict(), since=pack(tail.positions))
     template = "live_feed.html" if request.headers.get("hx-target") == "feed" else "live.html"
-    return site.page(request, template, wanted=wanted, lines=glance.lines, stream=stream,
+    return site.page(request, template, wanted=wanted, lines=glance.lines[:SHOWN_AT_FIRST], stream=stream,
                      write_key=_write_key(site), address=f"{request.url.scheme}://{request.url.netloc}",
                      has_any=any(now_at.values()), headers={"vary": "HX-Request"})  # fmt: skip
 
@@ -195,14 +196,15 @@ async def stream(request: Request) -> Response:
 async def _feed(site: Site, language: Language, tail: Tail) -> AsyncIterator[ServerSentEvent]:
     clock = asyncio.get_running_loop().time
     pulse: deque[list[int]] = deque([[0, 0] for _ in range(PULSE_S)], maxlen=PULSE_S)
-    unread_in_all = 0
+    waiting: deque[Line] = deque()
+    skipped = 0
     since_announced = [0, 0]
     begun = second = announced = clock()
     site.open_streams += 1
     try:
         while True:
             try:
-                glance = await tail.look(SHOWN_PER_TICK)
+                glance = await tail.look()
             except TidewireError as error:
                 logger.warning("live_log_unavailable", error=str(error))
                 yield ServerSentEvent(site.fragment(language, "live_trouble.html"), event="pulse")
@@ -213,13 +215,18 @@ async def _feed(site: Site, language: Language, tail: Tail) -> AsyncIterator[Ser
                 second += 1
             pulse[-1][0] += glance.passed
             pulse[-1][1] += glance.refused
-            unread_in_all += glance.unread
+            waiting.extend(reversed(glance.lines))
+            overflow = max(len(waiting) - MOST_WAITING, 0)
+            skipped += glance.unread + overflow
+            for _ in range(overflow):
+                waiting.popleft()
             since_announced = [since_announced[0] + glance.passed, since_announced[1] + glance.refused]
-            if glance.lines:
-                yield ServerSentEvent(site.fragment(language, "live_lines.html", lines=glance.lines),
+            if waiting:
+                now = [waiting.popleft() for _ in range(min(SHOWN_PER_TICK, len(waiting)))]
+                yield ServerSentEvent(site.fragment(language, "live_lines.html", lines=now[::-1]),
                                       event="lines", id=pack(tail.positions))  # fmt: skip
             yield ServerSentEvent(
-                site.fragment(language, "live_pulse.html", pulse=list(pulse), unread=unread_in_all,
+                site.fragment(language, "live_pulse.html", pulse=list(pulse), skipped=skipped,
                               seconds=min(clock() - begun, PULSE_S)),
                 event="pulse",
             )  # fmt: skip

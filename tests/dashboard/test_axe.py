@@ -1,0 +1,91 @@
+"""axe finds nothing to complain of, on any page, in light and dark, in both languages, on a screen and on a phone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.dashboard.conftest import ROOT, Visitor, World
+from tests.dashboard.world import TOKEN
+
+pytestmark = [pytest.mark.browser, pytest.mark.node, pytest.mark.slow]
+
+Worlds = Callable[[str], World]
+AXE = "4.14.1"  # MPL-2.0, for these tests alone
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+SCREEN = {"width": 1280, "height": 900}
+PHONE = {"width": 360, "height": 780}
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The source of axe-core, installed once and kept."""
+    place = ROOT / ".cache" / "node" / f"axe-core-{AXE}"
+    source = place / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["npm", "install", "--ignore-scripts", "--no-save", "--no-audit", "--no-fund", "--prefix", str(place),
+             f"axe-core@{AXE}"],
+            check=True, capture_output=True, timeout=300,
+        )  # fmt: skip
+    return Path(source).read_text()
+
+
+def pages_of(world: World) -> list[str]:
+    """One of each kind of page."""
+    authorized = {"authorization": f"Bearer {TOKEN}"}
+    query = "SELECT person, identities FROM person_list ORDER BY length(identities) DESC, events DESC, person LIMIT 1"
+    rows = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
+    letters = world.http.get("/api/rejected?state=all&limit=1", headers=authorized).json()["letters"]
+    pages = ["/", "/?range=all&metric=revenue", "/live", "/people", "/people?q=nobody-at-all", "/rejected", "/nowhere"]
+    for row in rows:
+        person = quote(row["person"], safe="")
+        other = next((key for key in row["identities"] if key != row["person"]), "default/a:x")
+        pages += [f"/people/{person}", f"/unmerge?key={quote(other)}&person={person}"]
+    return pages + [f"/rejected/{letter['id']}" for letter in letters]
+
+
+def faults(visitor: Visitor, axe: str) -> list[str]:
+    visitor.page.evaluate(axe)
+    found: dict[str, Any] = visitor.page.evaluate(
+        "(rules) => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", RULES
+    )
+    return [
+        f"{fault['id']}: {node['html'][:160]} ({(node['failureSummary'] or '').splitlines()[-1].strip()[:160]})"
+        for fault in found["violations"] for node in fault["nodes"]
+    ]  # fmt: skip
+
+
+# Plenty of data in every way; the others, whose templates are the same, on one screen in both schemes.
+CASES = [
+    *product(["plenty"], ["light", "dark"], ["en", "zh-CN"], [SCREEN, PHONE]),
+    *product(["empty", "hostile"], ["light", "dark"], ["en"], [SCREEN]),
+]
+
+
+@pytest.mark.parametrize(
+    ("scene", "scheme", "language", "size"),
+    CASES,
+    ids=["-".join((*map(str, case[:3]), str(case[3]["width"]))) for case in CASES],
+)
+def test_axe_reports_no_violation(
+    world: Worlds, visit: Callable[..., Visitor], axe: str, scene: str, scheme: str, language: str, size: dict[str, int]
+) -> None:
+    visitor = visit(world(scene), color_scheme=scheme, locale=language, viewport=size)
+    found: dict[str, list[str]] = {}
+
+    for path in pages_of(world(scene)):
+        visitor.open(path)
+        visitor.page.evaluate(
+            "document.querySelectorAll('.data, .line, .history').forEach((each, i) => { each.open = i < 12; })"
+        )
+        found |= {path: report} if (report := faults(visitor, axe)) else {}
+
+    assert found == {}

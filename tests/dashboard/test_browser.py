@@ -1,0 +1,293 @@
+"""The pages in a real browser: by mouse, by keyboard, on a phone, without scripts."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.dashboard.conftest import Visitor, World
+from tests.dashboard.test_axe import pages_of
+from tests.dashboard.world import KEY
+
+pytestmark = pytest.mark.browser
+
+Worlds = Callable[[str], World]
+Visit = Callable[..., Visitor]
+
+
+def send(world: World, *bodies: dict[str, object]) -> None:
+    answer = world.http.post("/v1/batch", json={"batch": list(bodies)}, auth=(KEY, ""))
+    assert answer.status_code == 200
+
+
+# --- live
+
+
+def test_an_event_appears_on_the_live_page_as_it_arrives(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live")
+    name = f"Arrived {time.time()}"
+
+    properties = {"total": 12, "currency": "EUR"}
+    send(world("little"), {"type": "track", "event": name, "userId": "u-9", "properties": properties})
+
+    line = visitor.page.locator(".lines > li", has_text=name)
+    expect(line).to_contain_text("12 EUR")
+    line.locator("summary").click()
+    expect(line.locator("pre")).to_contain_text('"userId": "u-9"')
+    assert visitor.complaints() == []
+
+
+def test_a_refused_event_appears_with_why_and_leads_to_its_mending(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live?kind=rejected")
+
+    send(world("little"), {"type": "track", "userId": "u-9", "messageId": f"refused-{time.time()}"})
+
+    line = visitor.page.locator(".lines > li").first
+    expect(line).to_contain_text("event: a track call needs the name of the event")
+    line.locator("summary").click()
+    href = line.get_by_role("link", name="Why, and mend").get_attribute("href")
+    assert href is not None and re.fullmatch(r"/rejected/[0-9a-f]+", href)
+
+
+def test_while_paused_the_page_stands_still_and_nothing_is_lost(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live")
+    first, second = (f"Paused {number} {time.time()}" for number in (1, 2))
+    send(world("little"), {"type": "track", "event": first, "userId": "u-9"})
+    expect(visitor.page.locator(".lines > li", has_text=first)).to_be_visible()
+
+    visitor.page.get_by_role("button", name="Pause").press("Enter")
+    send(world("little"), {"type": "track", "event": second, "userId": "u-9"})
+
+    go_on = visitor.page.get_by_role("button", name="Go on · 1 waiting")
+    expect(go_on).to_have_attribute("aria-pressed", "true")
+    expect(visitor.page.locator(".lines > li", has_text=second)).to_have_count(0)
+    go_on.press("Enter")
+    expect(visitor.page.locator(".lines > li", has_text=second)).to_be_visible()
+
+
+def test_the_live_page_shows_what_is_asked_for(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live")
+    mark = str(time.time())
+
+    visitor.page.get_by_role("searchbox", name="Event").fill(f"wanted {mark}")
+    expect(visitor.page.locator("#feed")).to_contain_text("Nothing that matches has passed yet")
+    send(world("little"), {"type": "track", "event": f"Other {mark}", "userId": "u"},
+         {"type": "track", "event": f"Wanted {mark}", "userId": "u"})  # fmt: skip
+
+    expect(visitor.page.locator(".lines > li")).to_have_count(1)
+    expect(visitor.page.locator(".lines > li")).to_contain_text(f"Wanted {mark}")
+    assert "event=wanted" in visitor.page.url
+
+
+def test_what_passes_too_fast_is_counted(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live")
+    expect(visitor.page.locator("#pulse")).to_contain_text("passed too fast to show")
+
+    send(world("little"), *({"type": "track", "event": "Flood", "userId": f"u-{number}"} for number in range(900)))
+
+    visitor.page.wait_for_function(
+        "() => Number(document.querySelectorAll('.pulse-value')[3].textContent.replace(/,/g, '')) >= 800"
+    )
+    visitor.page.wait_for_function(
+        "() => Number(document.querySelectorAll('.pulse-value')[1].textContent.replace(/,/g, '')) >= 900"
+    )
+    assert visitor.page.locator(".lines > li").count() <= 200
+
+
+def test_screen_readers_are_told_in_sentences_and_not_line_by_line(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/live")
+    send(world("little"), {"type": "page", "userId": "u-9"})
+
+    told = visitor.page.locator("[aria-live=polite][sse-swap=announce]")
+    expect(told).to_have_text(re.compile(r"\d+ events and \d+ refusals in the last ten seconds"), timeout=25_000)
+    assert visitor.page.locator(".lines[aria-live], .lines [aria-live]").count() == 0
+
+
+def test_an_empty_overview_fills_by_itself_when_the_first_event_comes(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("awaiting"))
+    visitor.open("/")
+    expect(visitor.page.locator("main")).to_contain_text("no events yet")
+
+    send(world("awaiting"), {"type": "track", "event": "Signed Up", "userId": "ann-1"})
+
+    expect(visitor.page.locator("#tiles")).to_contain_text("Active people", timeout=20_000)
+
+
+# --- looking and finding
+
+
+def test_the_chart_is_drawn_from_its_table_and_says_what_is_under_the_pointer(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/?range=30d&metric=events")
+    plot = visitor.page.locator(".plot canvas")
+    expect(plot).to_be_visible()
+
+    box = visitor.page.locator(".plot .u-over").bounding_box()
+    assert box is not None
+    visitor.page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 40)
+
+    last = visitor.page.locator("#activity-table tbody tr").last
+    tip = visitor.page.locator(".plot-tip")
+    expect(tip).to_contain_text(last.locator("th").inner_text() or "")
+    expect(tip).to_contain_text(last.locator("td").first.text_content() or "")
+    assert visitor.complaints() == []
+
+
+def test_dragging_over_the_chart_chooses_those_days(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/?range=30d")
+    box = visitor.page.locator(".plot .u-over").bounding_box()
+    assert box is not None
+
+    visitor.page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 50)
+    visitor.page.mouse.down()
+    visitor.page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 50, steps=8)
+    visitor.page.mouse.up()
+
+    visitor.page.wait_for_url(re.compile(r"from=\d{4}-\d\d-\d\d&to=\d{4}-\d\d-\d\d|to=.*from="))
+    expect(visitor.page.locator(".days > summary")).to_have_attribute("aria-current", "true")
+
+
+def test_typing_finds_people_and_the_address_can_be_shared(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/people")
+
+    visitor.page.get_by_label("Search").fill("lindqvist")
+
+    expect(visitor.page.locator(".people-table tbody tr").first).to_contain_text("Ada Lindqvist")
+    expect(visitor.page).to_have_url(re.compile("q=lindqvist"))
+    visitor.page.reload()
+    expect(visitor.page.get_by_label("Search")).to_have_value("lindqvist")
+
+
+def test_the_timeline_goes_on_where_it_ended(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/people?sort=events&kind=identified")
+    visitor.page.locator(".who").first.click()
+    before = visitor.page.locator(".timeline details").count()
+
+    visitor.page.get_by_role("link", name="Earlier").click()
+
+    expect(visitor.page.locator(".timeline details")).not_to_have_count(before)
+    places = visitor.page.locator(".timeline > li").evaluate_all("(all) => all.map((each) => each.textContent)")
+    assert len(places) > before
+
+
+def test_a_refused_record_is_mended_and_sent_by_hand(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    send(world("little"), {"type": "track", "userId": "u-77", "messageId": f"by-hand-{time.time()}"})
+    visitor.page.wait_for_timeout(1_500)
+    visitor.open("/rejected")
+    visitor.page.locator("td a").first.click()
+    editor = visitor.page.get_by_label("Mend it here (JSON)")
+
+    visitor.page.get_by_role("button", name="Send again").click()
+    expect(visitor.page.get_by_role("alert")).to_contain_text("Still refused, nothing was changed")
+    editor.fill(editor.input_value().replace('"userId"', '"event": "Mended By Hand", "userId"'))
+    visitor.page.get_by_role("button", name="Send again").click()
+
+    expect(visitor.page.get_by_role("status").first).to_contain_text("The event was sent again")
+    assert [fault for fault in visitor.complaints() if "422" not in fault] == []
+
+
+# --- everybody
+
+
+def test_language_and_colours_are_switched_in_the_header_and_stay(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"), locale="en-GB", color_scheme="light")
+    visitor.open("/people?q=a")
+    assert visitor.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(245, 247, 247)"
+
+    visitor.page.get_by_role("button", name="中文").click()
+    expect(visitor.page.locator("h1")).to_have_text("用户")
+    assert "q=a" in visitor.page.url
+    for expected in ("浅色", "深色"):
+        visitor.page.locator("button[name=scheme]").click()
+        expect(visitor.page.locator("button[name=scheme]")).to_contain_text(expected)
+
+    assert visitor.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(12, 18, 19)"
+    visitor.open("/")
+    expect(visitor.page.locator("h1")).to_have_text("概览")
+
+
+def test_the_visitors_own_time_zone_is_offered(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"), timezone_id="Asia/Shanghai")
+    visitor.open("/")
+
+    visitor.page.get_by_role("button", name="Use Asia/Shanghai").click()
+
+    expect(visitor.page.locator(".foot")).to_contain_text("Times are in Asia/Shanghai.")
+
+
+@pytest.mark.parametrize("scene", ["plenty", "empty", "hostile"])
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_no_page_is_wider_than_a_phone(world: Worlds, visit: Visit, scene: str, language: str) -> None:
+    visitor = visit(world(scene), viewport={"width": 360, "height": 780}, locale=language, has_touch=True)
+    too_wide: dict[str, int] = {}
+
+    for path in pages_of(world(scene)):
+        visitor.open(path)
+        visitor.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        width = visitor.page.evaluate("document.documentElement.scrollWidth")
+        too_wide |= {path: width} if width > 360 else {}
+
+    assert too_wide == {}
+
+
+def test_everything_can_be_reached_and_used_by_keyboard(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/?range=30d")
+    page = visitor.page
+    focused = "(() => { const a = document.activeElement; return a.textContent.trim().replace(/\\s+/g, ' ') })()"
+
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "Skip to the content"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top >= 0")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    reached: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement === document.body"):
+            break
+        reached.append(page.evaluate(focused))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        shadow = page.evaluate("getComputedStyle(document.activeElement).boxShadow")
+        assert outline != "none" or shadow != "none", reached[-1]
+
+    for name in ("24 hours", "All time", "Dates", "Table", "CSV"):
+        assert any(each.startswith(name) for each in reached), (name, reached)
+    assert any(each.startswith("Revenue") for each in reached)
+    page.locator(".days > summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("From")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("From")).to_be_hidden()
+    assert page.evaluate(focused).startswith("Dates")
+
+
+@pytest.mark.parametrize("path", ["/", "/live", "/people", "/rejected"])
+def test_pages_say_all_they_know_without_scripts_too(world: Worlds, visit: Visit, path: str) -> None:
+    visitor = visit(world("plenty"), java_script_enabled=False)
+    visitor.page.goto(f"{visitor.url}{path}")
+
+    expect(visitor.page.locator("h1")).to_be_visible()
+    assert visitor.page.locator("table, .lines > li").count() > 0
+
+
+def test_no_page_asks_another_site_for_anything(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+
+    for path in [path for path in pages_of(world("plenty")) if path != "/nowhere"]:
+        visitor.open(path)
+        assert visitor.complaints() == [], path

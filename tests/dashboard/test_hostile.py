@@ -1,0 +1,90 @@
+"""Sixty payloads stand in every field of events; a browser looks at every page there is, and nothing of them runs."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.dashboard.conftest import Visitor, World
+from tests.dashboard.payloads import PAYLOADS
+from tests.dashboard.world import KEY
+from web.dashboard.export import safe_cell
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+Worlds = Callable[[str], World]
+STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all")
+FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*)")
+
+
+def links_of(world: World) -> list[str]:
+    """Every page that can be reached from the pages by links, as a crawler finds them; of the lists every page."""
+    found: dict[str, None] = dict.fromkeys(STARTS)
+    for path in found.copy():
+        found.update(_links(world, path))
+    for path in [path for path in found if path.startswith(("/people", "/rejected"))]:
+        found.update(_links(world, path))
+    return list(found)
+
+
+def _links(world: World, path: str) -> dict[str, None]:
+    answer = world.http.get(path, follow_redirects=True)
+    assert answer.status_code == 200, path
+    hrefs = re.findall(r'(?:href|hx-get)="([^"]*)"', answer.text)
+    links = (html.unescape(href) for href in hrefs)
+    return dict.fromkeys(link for link in links if FOLLOWED.fullmatch(link) and not re.search(r"sort=|\.csv", link))
+
+
+def test_there_are_sixty_payloads_and_all_of_them_are_in_the_data(world: Worlds) -> None:
+    answer = world("hostile").http.get("/people.csv")
+    names = {row["name"] for row in csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"), newline=""))}
+
+    assert len(set(PAYLOADS)) == 60
+    assert {safe_cell(text.strip()) for text in PAYLOADS} <= names  # names are kept without blanks around them
+
+
+# Elements that only a payload could have made, outside of the chart, whose library sizes its canvas by style.
+STRANGERS = """() => [...document.querySelectorAll(
+    'img, iframe, object, embed, marquee, video, audio, math, template, base, link[href*="evil"], style, '
+    + 'script:not([src^="/static/"]), [onerror], [onload], [onfocus], [style]')
+].filter((each) => !each.closest('.plot')).map((each) => each.outerHTML.slice(0, 200))"""
+ADDRESSES = "[...document.querySelectorAll('a')].map((each) => each.href)"
+
+
+def test_nothing_from_an_event_runs_or_becomes_an_element_on_any_page(
+    world: Worlds, visit: Callable[..., Visitor]
+) -> None:
+    hostile = world("hostile")
+    visitor = visit(hostile)
+    links = links_of(hostile)
+
+    for path in links:
+        visitor.open(path)
+        visitor.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        assert visitor.complaints() == [], path
+        assert visitor.page.evaluate(STRANGERS) == [], path
+        followed = visitor.page.evaluate(ADDRESSES)
+        assert [each for each in followed if not each.startswith(("http://", "https://"))] == [], path
+
+    people = sum(path.startswith("/people/") for path in links)
+    assert people >= 60 and sum(path.startswith("/rejected/") for path in links) >= 45
+    assert visitor.page.context.cookies() == []
+
+
+def test_nothing_that_arrives_while_somebody_looks_runs(world: Worlds, visit: Callable[..., Visitor]) -> None:
+    visitor = visit(world("hostile"))
+    visitor.open("/live")
+    batch = [{"type": "track", "event": text[:190], "userId": f"late {text}", "properties": {text: text, "name": text}}
+             for text in PAYLOADS] + [{"type": text, "userId": text} for text in PAYLOADS]  # fmt: skip
+
+    answer = world("hostile").http.post("/v1/batch", json={"batch": batch}, auth=(KEY, ""))
+
+    assert answer.status_code == 200
+    visitor.page.wait_for_function("() => document.querySelectorAll('.lines > li').length > 35")
+    visitor.page.evaluate("document.querySelectorAll('.lines details').forEach((each) => { each.open = true; })")
+    assert visitor.complaints() == []
