@@ -6,10 +6,9 @@ stay raw bytes until somebody asks for them: decoding only the envelope is sever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Raw
@@ -27,8 +26,25 @@ MOST_EVENTS_IN_BATCH = 2_500  # Segment's limit
 LONGEST_MESSAGE_ID = 100  # characters; Segment's limit
 LONGEST_NAME = 200  # characters of an event, page or screen name
 
+Value = TypeVar("Value")
+
 _EMPTY = Raw(b"{}")
 _decode_any = msgspec.json.Decoder().decode
+
+
+class _once(Generic[Value]):
+    """A property worked out when first asked for. `functools.cached_property` takes a lock in Python 3.11."""
+
+    def __init__(self, work: Callable[[Any], Value]) -> None:
+        self._work = work
+        self.__doc__ = work.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, event: Any, owner: type) -> Value:
+        value = event.__dict__[self._name] = self._work(event)
+        return value
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", dict=True):
@@ -71,24 +87,24 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", di
     flags: tuple[str, ...] = ()
     attempt: int = 0
 
-    @cached_property
+    @_once
     def key(self) -> str:
         """The person key: the user where one is named, else the anonymous visitor."""
         if self.user_id:
             return user_key(self.workspace, self.user_id)
         return anonymous_key(self.workspace, self.anonymous_id)
 
-    @cached_property
+    @_once
     def at_ms(self) -> int:
         """`timestamp` in milliseconds since 1970."""
         return to_ms(self.timestamp)
 
-    @cached_property
+    @_once
     def received_ms(self) -> int:
         """`received_at` in milliseconds since 1970."""
         return to_ms(self.received_at)
 
-    @cached_property
+    @_once
     def label(self) -> str:
         """What processors select by and people read: the event name of a track, else the type in title case.
 
@@ -96,15 +112,15 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel", di
         """
         return self.event if self.type == "track" else self.type.capitalize()
 
-    @cached_property
+    @_once
     def context(self) -> Mapping[str, Any]:
         return _mapping(self.raw_context)
 
-    @cached_property
+    @_once
     def properties(self) -> Mapping[str, Any]:
         return _mapping(self.raw_properties)
 
-    @cached_property
+    @_once
     def traits(self) -> Mapping[str, Any]:
         """Traits of an identify or group call, or those any other call carries in `context.traits`."""
         traits = _mapping(self.raw_traits)

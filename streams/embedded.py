@@ -130,7 +130,8 @@ class EmbeddedLog:
             await self._in_writer(self._load)
         except sqlite3.Error as error:
             self._release_lock()
-            raise TidewireError(f"{self.path} cannot be opened as a log: {error}. Move it away, or name another folder.") from error
+            what = f"{self.path} cannot be opened as a log: {error}."
+            raise TidewireError(f"{what} Move it away, or name another folder.") from error
         self._is_open = True
         self._housekeeper = asyncio.create_task(self._keep_house())
 
@@ -156,16 +157,16 @@ class EmbeddedLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.open("a+")
         except OSError as error:
-            raise TidewireError(f"{self.path.parent} cannot be written: {error.strerror}. Name another folder with --data.") from None
+            what = f"{self.path.parent} cannot be written: {error.strerror}."
+            raise TidewireError(f"{what} Name another folder with --data.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.seek(0)
             owner = self._lock.read().strip() or "unknown"
             self._lock.close()
-            raise LogInUse(
-                f"the log {self.path} is open in process {owner}. Ask that process, stop it, or name another folder with --data."
-            ) from None
+            what = f"the log {self.path} is open in process {owner}."
+            raise LogInUse(f"{what} Ask that process, stop it, or name another folder with --data.") from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -208,7 +209,8 @@ class EmbeddedLog:
         try:
             return self._topics[name]
         except KeyError:
-            raise TidewireError(f"the log has no topic {name!r}. Make the topics with `tidewire topics create`.") from None
+            mend = "Make the topics with `tidewire topics create`."
+            raise TidewireError(f"the log has no topic {name!r}. {mend}") from None
 
     def partitions(self, topic: str) -> int:
         return self._topic(topic).partitions
@@ -223,7 +225,8 @@ class EmbeddedLog:
         if name in self._topics:
             return
         if not 1 <= partitions < 1 << _PARTITION_BITS:
-            raise TidewireError(f"topic {name!r} cannot have {partitions} partitions; the embedded log takes 1 to 1023.")
+            what = f"topic {name!r} cannot have {partitions} partitions"
+            raise TidewireError(f"{what}; the embedded log takes 1 to {(1 << _PARTITION_BITS) - 1}.")
         self._topics[name] = await self._in_writer(self._create_topic, name, partitions, retention_ms)
 
     def _create_topic(self, name: str, partitions: int, retention_ms: int | None) -> _Topic:
@@ -511,7 +514,8 @@ class EmbeddedLog:
             return []
         newest: dict[bytes | None, int] = {}
         old: list[int] = []
-        for place, key in db.execute("select place, key from records where place >= ? and place < ? order by place", (low, high)):
+        keys = "select place, key from records where place >= ? and place < ? order by place"
+        for place, key in db.execute(keys, (low, high)):
             before = newest.get(key)
             if before is not None:
                 old.append(before)

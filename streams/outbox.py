@@ -35,7 +35,7 @@ class Outbox:
     def __init__(self, table_of: Mapping[type[msgspec.Struct], Table]) -> None:
         self._table_of = table_of
         self.messages: dict[str, list[Outgoing]] = {}
-        self.rows: dict[RowKey, Outgoing] = {}
+        self.rows: dict[RowKey, tuple[str, int, Row]] = {}
         self._origin = ""
         self._at_ms = 0
         self._ordinal = 0
@@ -85,15 +85,10 @@ class Outbox:
         self._put("rejected", letter.key.encode() or record.key, encode_rejected(letter))
 
     def row(self, part: str, version: int, row: Row) -> None:
-        values = row.values
-        table = self._table_of[type(values)]
-        line = TableRow(
-            table=table.name, workspace=part.partition("/")[0], key=part, version=version, is_deleted=row.is_deleted,
-            values=msgspec.Raw(encode_json(values)),
-        )  # fmt: skip
-        identity = (table.name, part, tuple(getattr(values, column) for column in table.key))
+        table = self._table_of[type(row.values)]
+        identity = (table.name, part, tuple(getattr(row.values, column) for column in table.key))
         self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
-        self.rows[identity] = Outgoing(part.encode(), encode_json(line))
+        self.rows[identity] = (part, version, row)
 
     def _put(self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
         self.messages.setdefault(topic, []).append(Outgoing(key, value, None, headers))
@@ -103,8 +98,16 @@ class Outbox:
         return taken
 
     def take_rows(self) -> list[Outgoing]:
+        """The newest row of each key, encoded only now: most were written over since."""
         taken, self.rows = self.rows, {}
-        return list(taken.values())
+        return [self._encoded(*waiting) for waiting in taken.values()]
+
+    def _encoded(self, part: str, version: int, row: Row) -> Outgoing:
+        line = TableRow(
+            table=self._table_of[type(row.values)].name, workspace=part.partition("/")[0], key=part, version=version,
+            is_deleted=row.is_deleted, values=msgspec.Raw(encode_json(row.values)),
+        )  # fmt: skip
+        return Outgoing(part.encode(), encode_json(line))
 
     def clear(self) -> None:
         """Forget what waits: it will follow again from the same records."""

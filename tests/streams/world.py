@@ -96,7 +96,7 @@ class World:
         self.owners = [Memory() for _ in range(partitions)]
         self.decisions: dict[str, LedgerLine] = {}
         self.rejected: dict[str, Rejected] = {}
-        self.rows: dict[object, bytes] = {}
+        self.rows: dict[object, object] = {}
 
     def send(self, event: Event, partition: int | None = None) -> None:
         self._append(event.key, encode_event(event), (), partition)
@@ -117,8 +117,7 @@ class World:
         record = self.logs[partition][owner.position]
         owner.position += 1
         self.stage.handle(record, owner, out)
-        for row_key, row in out.rows.items():
-            self.rows[row_key] = row.value or b""
+        self.rows |= out.rows
         for topic, messages in out.take_messages().items():
             for message in messages:
                 assert message.value is not None
