@@ -27,6 +27,7 @@ PATH = "/v1/batch"
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 LONGEST_ANSWER_S = 60.0
+SAY_AFTER_S = 2.0
 _FRAME = len(b'{"batch":[]}')
 _WORTH_REPEATING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -54,6 +55,7 @@ class Sender:
         patience_s: how long a request is repeated before the collector counts as unreachable.
         compress: send gzip; worth it over a network, not on one machine.
         on_sent: told the number of calls of each request when it was answered 200.
+        on_trouble: told once, in words, when requests have failed for some seconds.
 
     Raises (from every method):
         CallRefused: see there. Calls of other requests may have been stored.
@@ -71,6 +73,7 @@ class Sender:
         patience_s: float = 120.0,
         compress: bool = False,
         on_sent: Callable[[int], None] | None = None,
+        on_trouble: Callable[[str], None] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._headers = {
@@ -83,6 +86,8 @@ class Sender:
         self._batch = min(batch, MOST_EVENTS_IN_BATCH)
         self._patience_s = patience_s
         self._on_sent = on_sent
+        self._on_trouble = on_trouble
+        self._is_in_trouble = False
         self._lanes = [_Lane() for _ in range(lanes)]
         self._http: aiohttp.ClientSession | None = None
         self._jitter = Random()
@@ -143,7 +148,8 @@ class Sender:
         if self._compress:
             body = gzip.compress(body, 6)
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._patience_s
+        began = loop.time()
+        give_up = began + self._patience_s
         pause = FIRST_PAUSE_S
         while True:
             trouble, asked_s = await self._post(body)
@@ -154,12 +160,21 @@ class Sender:
             if loop.time() + wait_s > give_up:
                 raise Unreachable(f"the collector at {self.url} did not take the events for {self._patience_s:.0f} s; "
                                   f"the last time: {trouble}. Start it with `tidewire up`.")  # fmt: skip
+            if loop.time() - began > SAY_AFTER_S:
+                self._say(f"The collector at {self.url} does not take the events: {trouble}. "
+                          f"Trying again for {give_up - loop.time():.0f} s.")  # fmt: skip
             self._repeated += 1
             await asyncio.sleep(wait_s)
+        self._is_in_trouble = False
         self._calls += len(calls)
         self._requests += 1
         if self._on_sent is not None:
             self._on_sent(len(calls))
+
+    def _say(self, what: str) -> None:
+        if not self._is_in_trouble and self._on_trouble is not None:
+            self._on_trouble(what)
+        self._is_in_trouble = True
 
     async def _post(self, body: bytes) -> tuple[str | None, float | None]:
         """None when answered 200; else what went wrong, and the seconds to wait where the collector named them."""

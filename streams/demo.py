@@ -58,9 +58,14 @@ def prepare(file: Path | None) -> list[Call]:
     return list(calls(read_purchases(file or find_file())))
 
 
-async def replay(target: Target, history: Sequence[Call], on_sent: Callable[[int], None] | None = None) -> None:
+async def replay(
+    target: Target,
+    history: Sequence[Call],
+    on_sent: Callable[[int], None] | None = None,
+    on_trouble: Callable[[str], None] | None = None,
+) -> None:
     """Send the history; returns when every call was answered 200."""
-    async with Sender(target.url, target.write_key, on_sent=on_sent) as sender:
+    async with Sender(target.url, target.write_key, on_sent=on_sent, on_trouble=on_trouble) as sender:
         for number, call in enumerate(history):
             await sender.send(call.person, call.body)
             if number % YIELD_EVERY == 0:
@@ -81,11 +86,15 @@ async def read_back(target: Target, workspace: str, seconds: float) -> Counts:
 
 
 async def run_once(
-    target: Target, history: Sequence[Call], workspace: str, on_sent: Callable[[int], None] | None = None
+    target: Target,
+    history: Sequence[Call],
+    workspace: str,
+    on_sent: Callable[[int], None] | None = None,
+    on_trouble: Callable[[str], None] | None = None,
 ) -> Counts:
     """Replay, wait until all of it is in ClickHouse, and count."""
     began = time.monotonic()
-    await replay(target, history, on_sent)
+    await replay(target, history, on_sent, on_trouble)
     await wait_until_through(target)
     return await read_back(target, workspace, time.monotonic() - began)
 

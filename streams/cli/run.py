@@ -123,6 +123,8 @@ def demo(
     """
     from streams import demo as cdnow
 
+    if as_json and not once:
+        raise typer.BadParameter("--json goes with --once: it prints what is in ClickHouse in the end.")
     settings = _quiet_settings_of(data=data, port=port, config=config, log=log, analytics=analytics)
     history = cdnow.prepare(file)
     in_loop(_demo(settings, history, once, as_json, url, write_key))
@@ -144,13 +146,17 @@ async def _demo(
     async with open_target(settings, url=url, write_key=write_key, reads=once) as target:
         with progress("Replaying CDNOW", len(history)) as bar:
             if not once:
-                await cdnow.replay(target, history, bar.advance)
+                await cdnow.replay(target, history, bar.advance, say)
             else:
-                counts = await cdnow.run_once(target, history, settings.workspace, bar.advance)
+                counts = await cdnow.run_once(target, history, settings.workspace, bar.advance, say)
         if once:
             print(cdnow.as_json(counts) if as_json else _told(counts), flush=True)
             return
-        say(f"{len(history):,} events sent. The dashboard: {target.url} (Ctrl-C stops it)")
+        if url is not None:
+            say(f"{len(history):,} events sent to {url}")
+        else:
+            ending = " (Ctrl-C stops it)" if target.is_own else ""
+            say(f"{len(history):,} events sent. The dashboard: {target.url}{ending}")
         await target.stay()
 
 

@@ -46,6 +46,10 @@ class Report(NamedTuple):
         return line + (f"; {self.bad:,} lines are no calls" if self.bad else "")
 
 
+def _warn(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
 @asynccontextmanager
 async def _sender(
     what: str, total: int | None, settings: Settings, url: str | None, write_key: str | None
@@ -53,7 +57,9 @@ async def _sender(
     """A sender with a progress bar. Where a Tidewire had to be started, it goes on until everything is through."""
     async with open_target(settings, url=url, write_key=write_key, reads=False) as target:
         with progress(what, total) as bar:
-            async with Sender(target.url, target.write_key, compress=url is not None, on_sent=bar.advance) as sender:
+            async with Sender(
+                target.url, target.write_key, compress=url is not None, on_sent=bar.advance, on_trouble=_warn
+            ) as sender:
                 yield sender
         if target.is_own:
             await wait_until_through(target)

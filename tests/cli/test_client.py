@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import Unreachable
 from schemas.event import LARGEST_BATCH_BYTES
+from streams import client
 from streams.client import CallRefused, Sender
 
 Answer = Callable[[int, list[dict]], web.Response | None]
@@ -190,6 +191,19 @@ async def test_a_collector_that_never_answers_is_unreachable_after_the_patience(
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 did not take the events for 0 s"):
         async with Sender("http://127.0.0.1:9", "key", patience_s=0.5) as sender:
             await sender.send("u1", call(1, 0))
+
+
+async def test_trouble_that_lasts_is_said_once(monkeypatch):
+    monkeypatch.setattr(client, "SAY_AFTER_S", 0.2)
+    said: list[str] = []
+    fails = lambda number, calls: web.Response(status=503) if number < 8 else None  # noqa: E731
+
+    async with collector(fails) as server, Sender(server.url, "key", on_trouble=said.append) as sender:
+        await sender.send("u1", call(1, 0))
+        await sender.flush()
+
+    assert len(said) == 1
+    assert f"{server.url} does not take the events: status 503. Trying again for" in said[0]
 
 
 @pytest.mark.parametrize(("status", "says"), [(401, "write key"), (403, "write key"), (400, "no json"), (404, "404")])

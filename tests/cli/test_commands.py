@@ -125,6 +125,7 @@ def test_a_mistake_is_one_line_with_its_exit_code(tmp_path, arguments, code, say
         (("nonesuch",), "No such command"),
         (("simulate", "--rate", "5", "--fast"), "--rate and --fast exclude each other"),
         (("simulate", "--people", "0"), "--people"),
+        (("demo", "--json"), "--json goes with --once"),
         (("simulate", "--end", "yesterday"), "--end"),
         (("rejected", "redrive"), "Name what to send again"),
         (("rejected", "redrive", "x", "--all"), "Name what to send again"),
