@@ -25,21 +25,21 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Path = Field(Path("data"), description="Folder of the embedded log, the tables and chDB; one process owns it.")
-    config: Path = Field(Path("config"), description="Folder of the YAML files: write keys, later segments and journeys.")
+    data: Path = Field(Path("data"), description="Folder of log, tables and chDB; one process owns it.")
+    config: Path = Field(Path("config"), description="Folder of the YAML files, such as the write keys.")
     log: str = Field("", description="`embedded:PATH` or `kafka://host:9092,…`. Default: embedded, in the data folder.")
     log_password: str = Field("", repr=False, description="Password for Kafka, of the user that `log` names.")
-    analytics: str = Field("", description="`chdb:PATH` or `clickhouse://user@host:8123/db`. Default: chDB, in the data "
-                                           "folder. The password is setting `analytics_password`.")  # fmt: skip
+    analytics: str = Field("", description="`chdb:PATH` or `clickhouse://user@host:8123/db`. Default: chDB, in "
+                                           "the data folder. The password is setting `analytics_password`.")  # fmt: skip
     analytics_password: str = Field("", repr=False, description="Password for ClickHouse.")
-    host: str = Field("127.0.0.1", description="Address to listen on. Pages answer loopback only, whatever stands here.")
+    host: str = Field("127.0.0.1", description="Address to listen on. Pages answer loopback only all the same.")
     port: int = Field(8088, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workspace: str = Field("default", description="Workspace of plain write keys and of commands that name none.")
     write_keys: str = Field("", repr=False, description="Plain write keys for trials, separated by commas.")
-    partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics that are keyed by person, when created. "
+    partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics keyed by person, when created. "
                                                          "Cannot be changed later.")  # fmt: skip
-    replication: int = Field(1, ge=1, le=7, description="Copies of each Kafka partition, when created; 3 where there are "
-                                                        "three brokers.")  # fmt: skip
+    replication: int = Field(1, ge=1, le=7, description="Copies of each Kafka partition, when created; 3 with "
+                                                        "three brokers or more.")  # fmt: skip
     fsync: bool = Field(True, description="Embedded log: wait for the disk before answering, so that power loss costs "
                                           "nothing that was answered.")  # fmt: skip
     checkpoint_records: int = Field(20_000, ge=1, description="A checkpoint is due after this many records…")
@@ -103,7 +103,8 @@ def explain_settings(
         first = error.errors()[0]
         name = str(first["loc"][0])
         known = "" if name in Settings.model_fields else f" Settings are: {', '.join(Settings.model_fields)}."
-        raise ConfigError(places.get(name, name), f"{first['msg']}; got {shown(first['input'])}.", known.strip()) from None
+        what = f"{first['msg']}; got {shown(first['input'])}."
+        raise ConfigError(places.get(name, name), what, known.strip()) from None
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
