@@ -30,7 +30,7 @@ class Settings(BaseModel):
     log: str = Field("", description="`embedded:PATH` or `kafka://host:9092,…`. Default: embedded, in the data folder.")
     log_password: str = Field("", repr=False, description="Password for Kafka, of the user that `log` names.")
     analytics: str = Field("", description="`chdb:PATH` or `clickhouse://user@host:8123/db`. Default: chDB, in "
-                                           "the data folder. The password is setting `analytics_password`.")  # fmt: skip
+                                           "the data folder. Its password: `analytics_password`.")  # fmt: skip
     analytics_password: str = Field("", repr=False, description="Password for ClickHouse.")
     host: str = Field("127.0.0.1", description="Address to listen on. Pages answer loopback only all the same.")
     port: int = Field(8088, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
