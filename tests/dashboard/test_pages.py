@@ -389,6 +389,15 @@ def test_reasons_are_counted_and_each_letter_is_shown_whole(world: Worlds) -> No
         assert told in shown
 
 
+def test_why_something_was_refused_is_said_in_the_readers_language(world: Worlds) -> None:
+    page = text_of(world("plenty").http.get("/rejected", headers={"accept-language": "zh"}))
+
+    for reason in ("a track call needs the name of the event", "userId or anonymousId is required",
+                   "a group call needs groupId", "type is not one of Segment's calls"):  # fmt: skip
+        assert reason not in page
+    assert "track 调用需要事件名称" in page
+
+
 def test_a_mended_record_is_sent_again_and_counts(world: Worlds) -> None:
     http, url = world("plenty").http, world("plenty").url
     letter = next(row for row in letters(http) if row["reason"] == "type is not one of Segment's calls")

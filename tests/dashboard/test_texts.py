@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+import yaml
 from jinja2 import Environment, nodes
 
 from web.dashboard.language import LANGUAGES, Language, catalogue
@@ -48,6 +49,18 @@ def test_no_text_is_empty_or_left_in_english() -> None:
     left = {key for key, text in catalogue("zh").items() if text == catalogue("en")[key] and key not in same}
     assert left == set()
     assert all(catalogue(language)[key] for language in LANGUAGES for key in catalogue(language))
+
+
+def test_refusals_keep_what_varies_when_they_are_translated() -> None:
+    texts = yaml.safe_load((FOLDER / "catalogue" / "refusals.zh.yaml").read_text())
+
+    def gaps(text: str) -> set[str]:
+        return {name for _, name, _, _ in Formatter().parse(text) if name}
+
+    assert [text for text, said in texts.items() if gaps(text) != gaps(said)] == []
+    assert Language("zh").refusal("userId must have at most 256 characters") == "userId 最多 256 个字符"
+    assert Language("zh").refusal("a reason of somebody's own processor") == "a reason of somebody's own processor"
+    assert Language("en").refusal("Send both.") == "Send both."
 
 
 def test_chinese_texts_are_set_with_chinese_signs() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from starlette.responses import Response
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0")
+# Behind blanks, control signs, quotes and separators too: spreadsheets skip them or split at them.
+_FORMULA = re.compile(r"[\s\x00-\x20\x7f-\x9f\"';,\u200b-\u200f\ufeff]*[=+\-@\t\r\n\0]")
 
 
 def safe_cell(value: object) -> str:
@@ -29,11 +31,9 @@ def safe_cell(value: object) -> str:
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
-    text = str(value).replace("\0", "")
-    # Also behind spaces, quotes and separators: spreadsheets skip or split at them.
-    if text.lstrip(" \"';,\u3000\u00a0\ufeff").startswith(_FORMULA_STARTS) or text.startswith(_FORMULA_STARTS):
-        return "'" + text
-    return text
+    text = str(value)
+    mark = "'" if _FORMULA.match(text) else ""
+    return mark + text.replace("\0", "")
 
 
 def csv_response(name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> Response:

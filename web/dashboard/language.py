@@ -53,6 +53,19 @@ def _flat(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str | Map
             yield key, value if isinstance(value, dict) else str(value)
 
 
+@cache
+def _refusals(language: str) -> tuple[Mapping[str, str], tuple[tuple[re.Pattern[str], str], ...]]:
+    """Translations of refusals: those without a gap by their text, and those with as a pattern each."""
+    file = _FOLDER / f"refusals.{language}.yaml"
+    texts: dict[str, str] = yaml.safe_load(file.read_text("utf-8")) if file.exists() else {}
+    gaps = {text: said for text, said in texts.items() if "{" in text}
+    patterns = ((re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(text)), said) for text, said in gaps.items())
+    return (
+        {text: said for text, said in texts.items() if text not in gaps},
+        tuple((re.compile(pattern, re.DOTALL), said) for pattern, said in patterns),
+    )
+
+
 def choose(accept_language: str, cookie: str = "") -> str:
     """The language to speak: the one chosen before, else the first of the browser's that we have, else English.
 
@@ -95,6 +108,17 @@ class Language:
             found = found["one" if values.get("n") in (1, "1") else "other"]
         return found.format(**values) if values else found
 
+    def refusal(self, text: str) -> str:
+        """A reason or a mend of a refusal, which the system writes in English, in this language where it is known."""
+        whole, gaps = _refusals(self.code)
+        if text in whole:
+            return whole[text]
+        for pattern, said in gaps:
+            found = pattern.fullmatch(text)
+            if found is not None:
+                return said.format(**found.groupdict())
+        return text
+
     def has(self, key: str) -> bool:
         return key in self._texts
 
@@ -102,8 +126,8 @@ class Language:
         """With separators: 69,659. Nothing known: –."""
         return "–" if value is None else f"{value:,.{places}f}"
 
-    def compact(self, value: Number | None) -> str:
-        """Short, for tiles: 69.7K, 2.5M; in Chinese by ten thousands: 6.97万, 1.2亿."""
+    def compact(self, value: Number | None, whole_below: int = 10_000) -> str:
+        """Short: 69.7K, 2.5M; in Chinese by ten thousands: 6.97万, 1.2亿. Whole below `whole_below`."""
         if value is None:
             return "–"
         size = abs(float(value))
@@ -113,7 +137,7 @@ class Language:
         else:
             units = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
         for unit, sign in units:
-            if size >= unit and size >= 10_000:
+            if size >= unit and size >= whole_below:
                 short = float(value) / unit
                 return f"{short:.{2 if abs(short) < 10 else 1 if abs(short) < 100 else 0}f}{sign}"
         return self.number(value, 0)

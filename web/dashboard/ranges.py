@@ -31,6 +31,11 @@ class Range(NamedTuple):
     step: StepName
     zone: str
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it ends now, so that its last step is not over yet."""
+        return self.name not in ("all", "custom")
+
 
 def known_zone(name: str) -> str:
     """The name, if it is a time zone's; else `UTC`.
@@ -46,22 +51,23 @@ def known_zone(name: str) -> str:
 
 def span_of(name: RangeName, now: datetime, zone: str) -> Range:
     """One of the ranges that end now. `24h` begins at a full hour, `7d` and `30d` at midnight, `12m` at a month."""
-    here = now.astimezone(ZoneInfo(zone))
-    midnight = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = now.astimezone(ZoneInfo(zone)).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     step: StepName
+    # Arithmetic on local times is by the clock on the wall: a day is a day, however many hours it has.
     if name == "24h":
-        hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        start, length, step = hour - timedelta(hours=23), timedelta(hours=24), "hour"
+        start = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)
+        before, step = start - timedelta(hours=24), "hour"
     elif name == "7d":
-        start, length, step = (midnight - timedelta(days=6)).astimezone(UTC), timedelta(days=7), "6 hours"
+        start, before, step = midnight - timedelta(days=6), midnight - timedelta(days=13), "6 hours"
     elif name == "30d":
-        start, length, step = (midnight - timedelta(days=29)).astimezone(UTC), timedelta(days=30), "day"
+        start, before, step = midnight - timedelta(days=29), midnight - timedelta(days=59), "day"
     else:
-        first = midnight.replace(day=1)
-        start = first.replace(year=first.year - 1) + timedelta(days=32)
-        start, length, step = start.replace(day=1).astimezone(UTC), timedelta(days=365), "week"
+        month = midnight.replace(day=1)
+        start = (month.replace(year=month.year - 1) + timedelta(days=32)).replace(day=1)
+        before, step = start.replace(year=start.year - 1), "week"
+    start, before = start.astimezone(UTC), before.astimezone(UTC)
     end = now.astimezone(UTC) + timedelta(milliseconds=1)
-    return Range(name, start, end, start - length, end - length, step, zone)
+    return Range(name, start, end, before, min(before + (end - start), start), step, zone)
 
 
 def whole(first: datetime, last: datetime, zone: str) -> Range:

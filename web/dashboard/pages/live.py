@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One record as a line of the page. `kind` is its topic."""
+    """One record as a line of the page. `kind` is its topic; `field` and `says` why it was refused, or its facts."""
 
     place: str
     kind: str
@@ -77,6 +77,7 @@ class Line(NamedTuple):
     says: str
     id: str
     facts: Any
+    field: str = ""
 
 
 class Glance(NamedTuple):
@@ -150,8 +151,8 @@ def _refused_line(place: str, letter: Rejected) -> Line:
     label = ""
     if isinstance(body, dict):
         label = str(body.get("event") or body.get("type") or "")[:200]
-    why = f"{letter.field}: {letter.reason}" if letter.field else letter.reason
-    return Line(place, "rejected", letter.at, label, "", letter.source, letter.key, why, letter.id, body)
+    return Line(place, "rejected", letter.at, label, "", letter.source, letter.key, letter.reason, letter.id, body,
+                letter.field)  # fmt: skip
 
 
 async def ends(log: Log) -> Positions:

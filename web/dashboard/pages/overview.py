@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -47,20 +48,26 @@ async def overview(request: Request) -> Response:
     by = by if by in SOURCES else "channel"
     query = {name: request.query_params.get(name, "") for name in ("range", "from", "to", "metric", "currency", "by")}
 
-    events = await numbers.event_series()
-    new = await numbers.new_people()
-    series_anonymous = [all_new - known_new for all_new, known_new in
-                        zip(new["new_people"].now, new["identified"].now, strict=True)]  # fmt: skip
-    orders = await commerce.order_series(numbers, currency)
+    # Side by side: ClickHouse answers several at a time.
+    totals, events, new, orders, top_events = await asyncio.gather(
+        numbers.people_and_events(), numbers.event_series(), numbers.new_people(),
+        commerce.order_series(numbers, currency), numbers.top_events(),
+    )  # fmt: skip
+    source_ranks, products, fresh = await asyncio.gather(
+        _sources(numbers, by), commerce.products(numbers), site.freshness()
+    )
+    anonymous = [everybody - known for everybody, known in
+                 zip(new["new_people"].now, new["identified"].now, strict=True)]  # fmt: skip
     series = {**events, **new, **orders}
-    tiles = await _tiles(language, numbers, series, currency, len(currencies))
+    tiles = _tiles(language, totals, series, currency, len(currencies))
     return site.page(
         request,
         "overview.html",
         tiles=tiles,
         metric=metric,
         series=series[metric],
-        new=new | {"anonymous": series_anonymous},
+        new=new,
+        new_anonymous=anonymous,
         currency=currency,
         currencies=currencies,
         span=span,
@@ -69,13 +76,12 @@ async def overview(request: Request) -> Response:
         query=query,
         by=by,
         sources=SOURCES,
-        top_events=await numbers.top_events(),
-        source_ranks=await _sources(numbers, by),
-        products=await commerce.products(numbers),
-        everybody=await numbers.everybody(),
+        top_events=top_events,
+        source_ranks=source_ranks,
+        products=products,
         most=MOST_RANKS,
         last_day=span.end - timedelta(milliseconds=1),
-        freshness=await site.freshness(),
+        freshness=fresh,
     )
 
 
@@ -87,9 +93,8 @@ def sending(site: Site, request: Request) -> dict[str, Any]:
     }
 
 
-async def _tiles(language: Language, numbers: Overview, series: Mapping[str, Series], currency: str,
-                 currency_count: int) -> list[Tile]:  # fmt: skip
-    totals = await numbers.people_and_events()
+def _tiles(language: Language, totals: Mapping[str, Total], series: Mapping[str, Series], currency: str,
+           currency_count: int) -> list[Tile]:  # fmt: skip
     identified, people = totals["identified"].now, totals["people"].now
     note_people = language.text("overview.split", identified=language.compact(identified),
                                 anonymous=language.compact(people - identified))  # fmt: skip
@@ -104,12 +109,20 @@ async def _tiles(language: Language, numbers: Overview, series: Mapping[str, Ser
                              anonymous=language.compact(new.now - new_identified)) if new.now else ""  # fmt: skip
     per_person = language.number(totals["events"].now / people, 1) if people else ""
     note_events = language.text("overview.per_person", n=per_person) if people else ""
+    amount = money.now if currency_count else None
+    shown = language.money(amount, currency, compact=True)
+    if shown != language.money(amount, currency):
+        note_money = " · ".join(filter(None, (language.money(amount, currency), note_money)))
+
+    def whole(number: int | Decimal) -> str:
+        return language.compact(number, whole_below=1_000_000)
+
     return [
-        Tile("people", language.compact(people), totals["people"], series["people"].now, note_people),
-        Tile("new_people", language.compact(new.now), new, series["new_people"].now, note_new),
-        Tile("events", language.compact(totals["events"].now), totals["events"], series["events"].now, note_events),
-        Tile("orders", language.compact(orders.now), orders, series["orders"].now, note_orders),
-        Tile("revenue", language.money(money.now, currency, compact=True), money, series["revenue"].now, note_money),
+        Tile("people", whole(people), totals["people"], series["people"].now, note_people),
+        Tile("new_people", whole(new.now), new, series["new_people"].now, note_new),
+        Tile("events", whole(totals["events"].now), totals["events"], series["events"].now, note_events),
+        Tile("orders", whole(orders.now), orders, series["orders"].now, note_orders),
+        Tile("revenue", shown, money, series["revenue"].now, note_money),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -44,6 +45,9 @@ async def person(request: Request) -> Response:
                          body_of=body_of, summary=summary_of, is_more=bool(request.query_params.get("before")),
                          headers={"vary": "HX-Target"})  # fmt: skip
     facts = _facts(portrait, counts)
+    orders, decisions, course = await asyncio.gather(
+        commerce.orders_of(someone), someone.decisions(), _course(someone, facts["first_seen"], facts["last_seen"])
+    )
     return site.page(
         request,
         "person.html",
@@ -60,12 +64,17 @@ async def person(request: Request) -> Response:
         is_more=False,
         body_of=body_of,
         summary=summary_of,
-        orders=await commerce.orders_of(someone),
-        decisions=await someone.decisions(),
-        course=await someone.course(facts["first_seen"], facts["last_seen"]) if facts["first_seen"] else [],
+        orders=orders,
+        most_orders=commerce.MOST_ORDERS,
+        decisions=decisions,
+        course=course,
         was=request.query_params.get("was", "")[:400],
         unmerged=request.query_params.get("unmerged", "")[:400],
     )
+
+
+async def _course(someone: Person, first: datetime | None, last: datetime | None) -> list[int]:
+    return await someone.course(first, last) if first is not None and last is not None else []
 
 
 def summary_of(row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from schemas.errors import Refused
+from schemas.errors import Refused, Unreachable
 from streams.redrive import body_of, is_redrivable, redrive
 from web.dashboard.export import csv_response
 from web.dashboard.queries import rejected as queries
@@ -62,7 +62,7 @@ async def letter(request: Request) -> Response:
 
 
 def _letter_page(request: Request, row: dict[str, Any], *, status: int = 200, text: str | None = None,
-                 refused: Refused | None = None, sent: bool = False) -> Response:  # fmt: skip
+                 refused: Refused | None = None, trouble: str = "", sent: bool = False) -> Response:  # fmt: skip
     site: Site = request.app.state.site
     found = queries.rejected_of(row)
     return site.page(
@@ -73,6 +73,7 @@ def _letter_page(request: Request, row: dict[str, Any], *, status: int = 200, te
         is_redrivable=is_redrivable(found),
         body=body_of(found) if text is None else text,
         refused=refused,
+        trouble=trouble,
         sent=sent,
     )
 
@@ -92,6 +93,8 @@ async def send_again(request: Request) -> Response:
         await redrive(site.log, found, record, site.check, site.workspace, site.now())
     except Refused as refused:
         return _letter_page(request, row, status=422, text=text, refused=refused)
+    except Unreachable as error:  # what was typed must not be lost
+        return _letter_page(request, row, status=503, text=text, trouble=str(error))
     return RedirectResponse(with_query(request.url.path, {"sent": 1}), 303)
 
 

@@ -81,11 +81,6 @@ LIMIT {most:UInt32}
 
 WRITE_KEYS = TOP_EVENTS.replace("event AS name", "source AS name")
 
-COUNT_PEOPLE = """
-SELECT count() AS people, countIf(user_id != '') AS identified
-FROM person_list WHERE workspace = {workspace:String}
-"""
-
 
 class Series(NamedTuple):
     """One number over time: a value for each step, and for the same step of the stretch before."""
@@ -199,11 +194,6 @@ class Overview:
     def _total(self, rows: Mapping[int, Mapping[str, Any]], name: str) -> Total:
         before = None if self.span.before is None else rows.get(0, {}).get(name, 0)
         return Total(rows.get(1, {}).get(name, 0), before)
-
-    async def everybody(self) -> tuple[int, int]:
-        """All people there are, and how many of them are identified."""
-        row = (await self._analytics.query(COUNT_PEOPLE, {"workspace": self._parameters["workspace"]}))[0]
-        return int(row["people"]), int(row["identified"])
 
     async def event_series(self) -> dict[str, Series]:
         """`events` and `people` by step."""

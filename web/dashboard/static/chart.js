@@ -25,7 +25,8 @@
     ];
     if (hasBefore) { data.push(rows.map(function (row) { return numbers(row, 1); })); }
 
-    var language = place.dataset.language, zone = place.dataset.zone, money = place.dataset.money;
+    var language = place.dataset.language === "en" ? "en-GB" : place.dataset.language, // as the pages write dates
+       zone = place.dataset.zone, money = place.dataset.money;
     var form = { notation: "compact", maximumFractionDigits: 1 };
     if (money) { form.style = "currency"; form.currency = money; form.currencyDisplay = "narrowSymbol"; }
     var short;
@@ -90,7 +91,7 @@
       return {
         width: place.clientWidth,
         height: place.clientHeight,
-        padding: [12, 12, 0, 0],
+        padding: [12, 22, 0, 0],
         tzDate: function (at) { return uPlot.tzDate(new Date(at * 1000), zone); },
         legend: { show: false },
         cursor: { y: false, points: { size: 8, fill: accent, stroke: css("--surface"), width: 2 },
