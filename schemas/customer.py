@@ -78,6 +78,7 @@ class Customer(msgspec.Struct, array_like=True):
         undone: keys this one must never again be merged into.
         passed: of the parts that were handed on from here, the way they had come.
         debts: what was asked back, by the key it had come through, in order of turns.
+        refused: recent message ids that were refused, as `Part.seen`.
         heard: of every sender, the last of its messages that was handled (`schemas.internal.Message.seq`).
         held: events (`schemas.internal.Forward`, encoded) of parts that are still on their way here.
     """
@@ -94,6 +95,7 @@ class Customer(msgspec.Struct, array_like=True):
     undone: list[str] = []
     passed: dict[str, list[Via]] = {}
     debts: dict[str, list[Debt]] = {}
+    refused: bytes = b""
     heard: dict[str, tuple[int, int]] = {}
     held: list[bytes] = []
 

@@ -16,9 +16,9 @@ _SIZE = _ENTRY.size
 _LATEST_S = 2**32 - 1
 
 
-def token(source: str, message_id: str) -> bytes:
-    """What is remembered of a message id: 8 bytes. Two sources may use the same ids."""
-    return blake2b(f"{source}\0{message_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def token(source: str, message_id: str, attempt: int = 0) -> bytes:
+    """What is remembered of a message: 8 bytes. Two sources may use the same ids; a mended event has a new attempt."""
+    return blake2b(f"{source}\0{message_id}\0{attempt}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def has_seen(seen: bytes, tok: bytes) -> bool:

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from config.settings import Settings
 from schemas.errors import TidewireError, Unreachable
+from schemas.event import Event
 from streams.access import RUN_FILE, RunFile
 from streams.grounds import open_log
 from streams.lag import has_caught_up, measure_lag
@@ -47,6 +48,7 @@ class Running:
         url: its address; port 0 of the settings is here the port it got.
         analytics: only where sink or dashboard run here.
         failure: what ended it, where it did not end as asked.
+        check: asks the processors whether they can use an event, as `Fold.check`.
     """
 
     def __init__(self, settings: Settings, log_: Log, url: str) -> None:
@@ -54,6 +56,7 @@ class Running:
         self.log = log_
         self.url = url
         self.failure: BaseException | None = None
+        self.check: Callable[[Event], None] | None = None
         self._analytics: Analytics | None = None
         self._stopping = asyncio.Event()
 
@@ -134,6 +137,7 @@ async def _start_behind(
 
     settings, log_ = running.settings, running.log
     fold = Fold(load_processors(settings.config))
+    running.check = fold.check
     if roles & {"sink", "dashboard"}:
         from sinks.analytics import Analytics
         from sinks.migrate import migrate
@@ -172,7 +176,7 @@ def _site(
     if "dashboard" in roles:
         from web.dashboard.app import dashboard
 
-        pages = dashboard(log_, running.analytics, settings, token)
+        pages = dashboard(log_, running.analytics, settings, token, check=running.check)
         pages.router.routes[:0] = routes
         site = pages
     if "collector" in roles:

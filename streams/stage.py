@@ -147,8 +147,21 @@ class Stage:
     def _arrive(
         self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox
     ) -> None:
-        """An event at its own key: it may claim others, and goes where the key was merged into."""
-        claim_keys(key, customer, arrival.event, self.most_links, out)
+        """An event at its own key: if it can be used it may claim other keys, and goes where its part is."""
+        event = arrival.event
+        if self._was_refused(customer, event):
+            return
+        try:
+            self.fold.check(event)
+        except Refused as refused:
+            self._refuse(customer, refused, arrival, out)
+            return
+        except ProcessorFailed as failed:
+            if not self.is_careful:
+                raise
+            self._refuse(customer, _bug(failed), arrival, out)
+            return
+        claim_keys(key, customer, event, self.most_links, out)
         self._follow(key, customer, arrival, customers, out)
 
     def _follow(self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox) -> None:
@@ -172,28 +185,38 @@ class Stage:
             self.counts["replayed"] += 1
             return
         part.fence[fence] = offset
-        seen_token = token(event.source, event.message_id)
+        seen_token = _token(event)
         if has_seen(part.seen, seen_token):
             self.counts["duplicates"] += 1
             return
-        person = Person(key, part_key, part.applied)
+        if self._was_refused(customer, event):
+            return
         before = encode_state(part) if self.is_careful else b""
         try:
-            self.fold.check(event)
-            done = self.fold.apply(part, event, person, event.received_ms)
-        except Refused as refused:
-            self._reject(refused, arrival, out)
-            return
+            done = self.fold.apply(part, event, Person(key, part_key, part.applied), event.received_ms)
         except ProcessorFailed as failed:
             if not self.is_careful:
                 raise
             customer.parts[part_key] = decode_part(before)
-            self._reject(_bug(failed), arrival, out)
+            self._refuse(customer, _bug(failed), arrival, out)
             return
         part.seen = remember(part.seen, seen_token, event.received_ms)
         part.applied += 1
         self.counts["applied"] += 1
         _put(done, key, part_key, part.applied, out)
+
+    def _was_refused(self, customer: Customer, event: Event) -> bool:
+        if customer.refused and has_seen(customer.refused, _token(event)):
+            self.counts["duplicates"] += 1
+            return True
+        return False
+
+    def _refuse(self, customer: Customer, refused: Refused, arrival: Arrival, out: Outbox) -> None:
+        """Reject an event and remember that: what is sent again under the same id, even corrected, is covered in
+        ClickHouse by the refusal. A mended event that is re-driven has another attempt."""
+        event = arrival.event
+        customer.refused = remember(customer.refused, _token(event), event.received_ms)
+        self._reject(refused, arrival, out)
 
     def _hold(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
         """Keep an event until the part it belongs to is here, having come the same way."""
@@ -312,6 +335,10 @@ def _bug(failed: ProcessorFailed) -> Refused:
 def next_due_ms(customer: Customer) -> int:
     """When the earliest timer of a person is due; 0 where there is none."""
     return min((due for part in customer.parts.values() for due in part.timers.values()), default=0)
+
+
+def _token(event: Event) -> bytes:
+    return token(event.source, event.message_id, event.attempt)
 
 
 def _origin(record: Record) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ EVENTS = "events"
 SLICE = 250  # records handled between two turns of the event loop, so that requests are answered meanwhile
 ENCODE_SLICE = 500  # customer records encoded between two turns
 TICK_EVERY_S = 1.0
+LIVE_EVERY_S = 0.5
 MOST_TICKS = 2_000  # timers of one partition sent at once
 MOST_DIRTY_CHECKPOINTS = 4  # how far processing may run ahead of a slow checkpoint
 
@@ -110,7 +111,8 @@ class Worker:
         """Begin. `on_failure` is told of an error that nobody can mend here; it must end the process."""
         self._on_failure = on_failure
         self._sender.start()
-        self._tasks = [asyncio.create_task(self._checkpoints()), asyncio.create_task(self._ticks())]
+        loops = (self._checkpoints, self._ticks, self._live)
+        self._tasks = [asyncio.create_task(self._guarded(loop)) for loop in loops]
 
     async def stop(self) -> None:
         """Checkpoint what is done and close. After it, nothing is written."""
@@ -119,6 +121,14 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.release(list(self._owned))
         await self._sender.stop()
+
+    async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await loop()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._on_failure(error)
 
     # --- partitions come and go
 
@@ -234,17 +244,12 @@ class Worker:
     # --- checkpoint
 
     async def _checkpoints(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(min(self._checkpoint_s, 0.02))
-                now = time.monotonic()
-                is_due = self._due_at and (now >= self._due_at or self._records_since >= self._checkpoint_records)
-                if is_due:
-                    await self.checkpoint()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._on_failure(error)
+        while True:
+            await asyncio.sleep(min(self._checkpoint_s, 0.02))
+            if self._due_at and (
+                time.monotonic() >= self._due_at or self._records_since >= self._checkpoint_records
+            ):
+                await self.checkpoint()
 
     async def checkpoint(self) -> None:
         """Make durable everything handled so far, and mark it."""
@@ -329,6 +334,13 @@ class Worker:
                         identities=identities_of(key, customer),
                         sections=self._fold.portrait(customer.parts))  # fmt: skip
 
+    async def _live(self) -> None:
+        """Notice when the whole process stood still."""
+        while True:
+            self._check_lease()
+            self._alive_at = time.monotonic()
+            await asyncio.sleep(LIVE_EVERY_S)
+
     def _check_lease(self) -> None:
         stood_still_s = time.monotonic() - self._alive_at
         if self._lease_s is not None and stood_still_s > self._lease_s:
@@ -337,17 +349,10 @@ class Worker:
     # --- timers
 
     async def _ticks(self) -> None:
-        try:
-            while True:
-                self._check_lease()
-                self._alive_at = time.monotonic()
-                await asyncio.sleep(TICK_EVERY_S)
-                await self._send_ticks(time.time_ns() // 1_000_000)
-                await self._measure()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._on_failure(error)
+        while True:
+            await asyncio.sleep(TICK_EVERY_S)
+            await self._send_ticks(time.time_ns() // 1_000_000)
+            await self._measure()
 
     async def _measure(self) -> None:
         try:
