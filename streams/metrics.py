@@ -29,8 +29,8 @@ class StageMetrics:
         self.behind_records = Gauge(
             "tidewire_stage_behind_records", "Records of owned partitions not yet checkpointed.", registry=registry)
         self.behind_seconds = Gauge(
-            "tidewire_stage_behind_seconds", "Age of the newest record handled last, while records wait; else 0.",
-            registry=registry)  # fmt: skip
+            "tidewire_stage_behind_seconds",
+            "While records wait: how long ago the last record handled was written; else 0.", registry=registry)
         self.owned_partitions = Gauge("tidewire_stage_owned_partitions", "Partitions this worker owns.",
                                       registry=registry)  # fmt: skip
         self.hot_customers = Gauge("tidewire_stage_hot_customers", "Customer records in memory.", registry=registry)
