@@ -2,7 +2,9 @@
 
 An event is sent again only when everything that may refuse it now takes it: the collector's intake (for what the
 collector refused), the rules of an event, and the check of every processor. Else nothing changes and the refusal is
-raised. What is sent has one `attempt` more than what was refused, so in ClickHouse it takes the place of the first.
+raised. What is sent has one `attempt` more than what was refused, so in ClickHouse it takes the place of the first,
+and the customer stage takes it although it refused its message id. Only what ClickHouse alone refused keeps its
+attempt: the stage has applied it, and must know it again.
 
 A dead letter stays as it is. That it was sent again is a line of the ledger (topic `decisions`): processor `redrive`,
 kind `redriven`, about the letter's id, with the place of the new record as its cause. The event is appended before
@@ -103,9 +105,16 @@ def mended_event(letter: Rejected, record: bytes | None, check: Check, workspace
     if letter.workspace and event.workspace != letter.workspace:
         raise Refused("an event stays in its workspace", field="workspace", value=event.workspace,
                       mend=f"Leave it {letter.workspace!r}.")  # fmt: skip
-    event = msgspec.structs.replace(event, attempt=attempt_of(letter) + 1)
+    is_applied = letter.by == "clickhouse"
+    event = msgspec.structs.replace(event, attempt=attempt_of(letter) + (not is_applied))
     check(event)
     return event
+
+
+def already_sent(letter_id: str) -> Refused:
+    """The refusal of a letter that was sent again before: as the same attempt it would be taken for a duplicate."""
+    return Refused("this record was sent again already", field="id", value=letter_id,
+                   mend="If it was refused once more, there is a new letter for it.")  # fmt: skip
 
 
 def attempt_of(letter: Rejected) -> int:

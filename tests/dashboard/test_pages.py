@@ -412,7 +412,9 @@ def test_a_mended_record_is_sent_again_and_counts(world: Worlds) -> None:
     )
     assert event == [{"event": "Order Completed", "attempt": 1}]
     eventually(lambda: letter["id"] in [row["id"] for row in letters(http, state="mended")])
-    assert "Sent again" in text_of(http.get(f"/rejected/{letter['id']}"))
+    assert "<textarea" not in http.get(f"/rejected/{letter['id']}").text
+    again = http.post("/api/rejected/redrive", json={"id": letter["id"]}, headers=AUTHORIZED)
+    assert (again.status_code, "sent again already" in again.text) == (422, True)
 
 
 def test_a_record_that_is_still_wrong_is_kept_with_what_was_typed(world: Worlds) -> None:

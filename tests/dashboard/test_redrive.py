@@ -91,6 +91,14 @@ async def test_each_try_counts_one_attempt_more(log: Log) -> None:
     assert event.attempt == 5
 
 
+async def test_what_the_stage_has_applied_comes_again_as_the_same_event(log: Log) -> None:
+    letter = msgspec.structs.replace(of_stage(an_event()), by="clickhouse")
+
+    event = await redrive(log, letter, None, takes_all, "default", NOW)
+
+    assert event.attempt == 0
+
+
 @pytest.mark.parametrize(
     ("record", "field"),
     [

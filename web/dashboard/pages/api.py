@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from schemas.errors import Refused, TidewireError, Unreachable
 from schemas.keys import split_key
-from streams.redrive import body_of, redrive
+from streams.redrive import already_sent, body_of, redrive
 from web.dashboard.guard import has_token
 from web.dashboard.pages.rejected import redrive_reason
 from web.dashboard.queries import commerce
@@ -167,7 +167,10 @@ async def redrive_letters(request: Request) -> Any:
     site: Site = request.app.state.site
     asked = await _body(request)
     if asked.get("id"):
-        found = queries.rejected_of(await _letter(site, str(asked["id"])))
+        row = await _letter(site, str(asked["id"]))
+        if row["is_mended"]:
+            raise already_sent(row["id"])
+        found = queries.rejected_of(row)
         record = asked.get("record")
         raw = None if record is None else record.encode() if isinstance(record, str) else _encode(record)
         try:

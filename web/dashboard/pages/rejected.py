@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from schemas.errors import Refused, Unreachable
-from streams.redrive import body_of, is_redrivable, redrive
+from streams.redrive import already_sent, body_of, is_redrivable, redrive
 from web.dashboard.export import csv_response
 from web.dashboard.queries import rejected as queries
 from web.dashboard.queries.rejected import STATES
@@ -70,7 +70,7 @@ def _letter_page(request: Request, row: dict[str, Any], *, status: int = 200, te
         "letter.html",
         status,
         letter=row,
-        is_redrivable=is_redrivable(found),
+        is_redrivable=is_redrivable(found) and not row["is_mended"],
         body=body_of(found) if text is None else text,
         refused=refused,
         trouble=trouble,
@@ -90,6 +90,8 @@ async def send_again(request: Request) -> Response:
     text = text.replace("\r\n", "\n")
     record = None if text == body_of(found) else text.encode("utf-8", "replace")
     try:
+        if row["is_mended"]:
+            raise already_sent(row["id"])
         await redrive(site.log, found, record, site.check, site.workspace, site.now())
     except Refused as refused:
         return _letter_page(request, row, status=422, text=text, refused=refused)
