@@ -11,6 +11,7 @@ import msgspec
 from processors.base import Table
 from schemas.errors import Refused
 from schemas.event import Event, decode_event
+from schemas.internal import is_internal
 from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line, encode_json
 from sinks.events import event_columns, tombstone_columns
@@ -114,6 +115,8 @@ class Reader:
         events: list[Event] = []
         origins: list[Record] = []
         for record in records:
+            if record.headers and is_internal(record.headers):  # the customer stage's own; no event
+                continue
             try:
                 events.append(decode_event(record.value))
                 origins.append(record)

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 
 from processors.base import Table
+from schemas.internal import HEADERS, Tick, encode_internal
 from schemas.rejected import decode_rejected
 from schemas.rows import LedgerLine, encode_json
 from sinks.analytics import Analytics, ClickHouseAway
 from sinks.batch import TOPICS
 from sinks.clickhouse import GROUP, ClickHouseSink, behind
 from streams.embedded import EmbeddedLog
-from streams.log import TP, LogUnavailable, Subscription
+from streams.log import TP, LogUnavailable, Outgoing, Subscription
 from tests.sinks.conftest import Bridge
 from tests.sinks.feed import NOON, embedded_log, event_json, iso, portrait, put, refusal, table_row, with_raw
 
@@ -369,6 +370,16 @@ async def test_records_no_row_can_be_made_of_are_told(log: EmbeddedLog, analytic
     assert await analytics.query("SELECT person FROM person_list") == [{"person": "shop/u:2"}]
     told = [letter for letter in await letters(log) if letter.by == "clickhouse"]
     assert sorted(letter.topic for letter in told) == ["decisions", "profiles", "profiles", "rows", "rows", "rows"]
+
+
+async def test_the_stages_own_messages_among_the_events_are_no_events(log: EmbeddedLog, analytics: Analytics) -> None:
+    tick = encode_internal(Tick(to="default/u:u", origin="", at_ms=0))
+    await log.append("events", [Outgoing(b"default/u:u", tick, headers=HEADERS)])
+
+    sink = await store(log, analytics)
+
+    assert sink.metrics.skipped._value.get() == 0
+    assert await analytics.query("SELECT count() AS n FROM events") == [{"n": 0}]
 
 
 async def letters(log: EmbeddedLog) -> list[Any]:
