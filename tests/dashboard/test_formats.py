@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.event import encode_event
+from schemas.intake import Arrival, read_event
+from streams.log import Record
 from web.dashboard.charts import columns, share, sparkline
 from web.dashboard.export import csv_response, safe_cell
 from web.dashboard.language import Language, choose
 from web.dashboard.live_positions import pack, unpack
+from web.dashboard.pages.live import Wanted, line_of
 from web.dashboard.queries.people import cursor, read_cursor
 from web.dashboard.ranges import RANGES, between, floor_to, span_of, steps_of, whole
 from web.dashboard.site import local_path, web_url
@@ -156,6 +160,33 @@ def test_all_time_has_nothing_before_it() -> None:
     span = whole(datetime(1997, 1, 1, tzinfo=UTC), datetime(1998, 6, 30, tzinfo=UTC), "UTC")
 
     assert (span.before, span.before_end, span.step) == (None, None, "week")
+
+
+# --- lines of the live page
+
+
+def a_record(topic: str, value: bytes) -> Record:
+    return Record(topic, 0, 7, 1_700_000_000_000, b"key", value)
+
+
+def test_the_live_page_shows_what_is_of_its_workspace_and_fits_the_filter() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    body = b'{"type": "track", "event": "Order Completed", "userId": "u", "properties": {"total": 5}}'
+    line = line_of(a_record("events", encode_event(read_event(body, "", Arrival("shop", "web", at)))))
+
+    asked = [{}, {"event": "order"}, {"source": "WEB"}, {"kind": "events"}, {"event": "x"}, {"source": "we"},
+             {"kind": "rejected"}, {"kind": "nonsense"}]  # fmt: skip
+    assert [Wanted.of(query, "shop").takes(line) for query in asked] == [True] * 4 + [False] * 3 + [True]
+    assert not Wanted.of({}, "other").takes(line)
+    assert (line.label, line.says, line.key) == ("Order Completed", "5", "shop/u:u")
+
+
+@given(st.sampled_from(("events", "rejected")), st.one_of(st.binary(), st.just(b'{"id": 3}'), st.just(b"[]")))
+def test_a_record_that_nobody_can_read_is_a_line_that_says_so(topic: str, value: bytes) -> None:
+    line = line_of(a_record(topic, value))
+
+    assert (line.label, line.kind) == ("?", topic)
+    assert line.says
 
 
 # --- addresses, places, drawings

@@ -195,6 +195,15 @@ def test_an_empty_page_shows_a_call_that_works(world: Worlds) -> None:
     assert f"curl -u {KEY}: {world('empty').url}/v1/track" in html.unescape(page.text)
 
 
+@pytest.mark.parametrize("path", ["/", "/people", "/rejected", "/people/default%2Fu%3Aa"])
+def test_before_there_are_tables_a_page_says_what_makes_them(world: Worlds, path: str) -> None:
+    answer = world("bare").http.get(path)
+
+    assert answer.status_code == 503
+    assert "the sink makes them when it starts" in answer.text
+    assert answer.headers["retry-after"]
+
+
 # --- people
 
 

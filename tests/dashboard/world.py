@@ -6,7 +6,7 @@ chDB lives once in a process, so each world is a process of its own:
 
 It fills itself with the events of the scene (a folder used before keeps what it has), waits until they are all in
 ClickHouse, prints its address as one line of JSON, and serves until it is told to stop.
-Scenes: empty, awaiting, little, plenty, hostile. The first two are alike; one stays empty.
+Scenes: bare (without a sink), empty, awaiting (the same, to be filled), little, plenty, hostile.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ async def serve(scene: str, folder: Path) -> None:
     analytics = Analytics(settings.analytics_url)
     await analytics.start()
     sink = ClickHouseSink(log, analytics, fold.tables, settings)
-    sinking = asyncio.create_task(sink.run())
+    sinking = asyncio.create_task(sink.run() if scene != "bare" else asyncio.sleep(0))
     stage = CustomerApp(log, fold, settings, StageMetrics(registry))
     await stage.start()
 

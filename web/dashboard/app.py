@@ -22,10 +22,12 @@ from config.settings import Settings
 from processors.fold import Fold
 from processors.registry import load_processors
 from schemas.errors import TidewireError
+from sinks.analytics import ClickHouseError
 from streams.log import Log
 from streams.redrive import Check
 from web.dashboard.guard import Guard
 from web.dashboard.pages import api, live, overview, people, person, preferences, rejected
+from web.dashboard.queries.commerce import UNKNOWN_TABLE
 from web.dashboard.site import STATIC, Site
 
 if TYPE_CHECKING:
@@ -128,7 +130,10 @@ async def _trouble(request: Request, error: Exception) -> Response:
     """The log or ClickHouse cannot be asked: the page says so in one line, and how to go on."""
     logger.warning("page_failed", path=request.url.path, error=str(error))
     site: Site = request.app.state.site
-    return site.page(request, "trouble.html", 503, what=str(error), headers={"retry-after": "5"})
+    what = str(error)
+    if isinstance(error, ClickHouseError) and error.code == UNKNOWN_TABLE:
+        what = site.language(request).text("trouble.no_tables")  # the sink makes them when it starts
+    return site.page(request, "trouble.html", 503, what=what, headers={"retry-after": "5"})
 
 
 

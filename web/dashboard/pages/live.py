@@ -38,27 +38,29 @@ SHOWN_AT_FIRST = 30
 PULSE_S = 60
 ANNOUNCED_EVERY_S = 10  # to screen readers
 MOST_STREAMS = 24
-LARGEST_SHOWN = 16_000  # characters of a record's JSON
+LARGEST_SHOWN = 16_000  # bytes of a record that is no JSON
 
 logger = structlog.get_logger(__name__)
 
 
 class Wanted(NamedTuple):
-    """What the visitor asked to see; empty: everything."""
+    """What the visitor asked to see, of one workspace; empty: everything."""
 
+    workspace: str
     event: str = ""
     source: str = ""
     kind: str = ""
 
     @staticmethod
-    def of(query: Mapping[str, str]) -> Wanted:
+    def of(query: Mapping[str, str], workspace: str) -> Wanted:
         kind = query.get("kind", "")
-        return Wanted(query.get("event", "").strip()[:200], query.get("source", "").strip()[:200],
+        return Wanted(workspace, query.get("event", "").strip()[:200], query.get("source", "").strip()[:200],
                       kind if kind in TOPICS else "")  # fmt: skip
 
     def takes(self, line: Line) -> bool:
         return (
-            (not self.kind or self.kind == line.kind)
+            line.workspace in (self.workspace, "")  # what names none belongs to whoever looks
+            and (not self.kind or self.kind == line.kind)
             and (not self.event or self.event.casefold() in line.label.casefold())
             and (not self.source or self.source.casefold() == line.source.casefold())
         )
@@ -70,14 +72,14 @@ class Line(NamedTuple):
     place: str
     kind: str
     at: datetime
-    label: str
-    type: str
-    source: str
-    key: str
-    says: str
-    id: str
-    facts: Any
+    workspace: str = ""
+    label: str = ""
+    source: str = ""
+    key: str = ""
+    says: str = ""
     field: str = ""
+    id: str = ""
+    facts: Any = None
 
 
 class Glance(NamedTuple):
@@ -126,33 +128,55 @@ class Tail:
 def line_of(record: Record) -> Line:
     """A record of `events` or `rejected` as a line; one that cannot be read says so."""
     place = f"{record.topic}-{record.partition}-{record.offset}"
+    stored_at = from_ms(record.timestamp_ms)
     try:
         if record.topic == "rejected":
             return _refused_line(place, decode_rejected(record.value or b""))
-        return _event_line(place, record.value or b"", from_ms(record.timestamp_ms))
+        return _event_line(place, record.value or b"", stored_at)
     except (Refused, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        facts = (record.value or b"").decode("utf-8", "replace")[:LARGEST_SHOWN]
-        return Line(place, record.topic, from_ms(record.timestamp_ms), "?", "", "", "", str(error), "", facts)
+        return Line(place, record.topic, stored_at, label="?", says=str(error), facts=_text(record.value or b""))
 
 
 def _event_line(place: str, value: bytes, stored_at: datetime) -> Line:
     event = decode_event(value)
-    facts = msgspec.json.decode(value)
-    return Line(place, "events", max(event.received_at, stored_at), event.label, event.type, event.source, event.key,
-                summary(event.type, event.name, event.group_id or event.previous_id, event.properties, event.traits,
-                        event.context), event.message_id, facts)  # fmt: skip
+    return Line(
+        place,
+        "events",
+        max(event.received_at, stored_at),
+        workspace=event.workspace,
+        label=event.label,
+        source=event.source,
+        key=event.key,
+        says=summary(event.type, event.name, event.group_id or event.previous_id, event.properties, event.traits,
+                     event.context),
+        id=event.message_id,
+        facts=msgspec.json.decode(value),
+    )  # fmt: skip
 
 
 def _refused_line(place: str, letter: Rejected) -> Line:
     try:
         body = msgspec.json.decode(letter.record)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        body = letter.record.decode("utf-8", "replace")[:LARGEST_SHOWN]
-    label = ""
-    if isinstance(body, dict):
-        label = str(body.get("event") or body.get("type") or "")[:200]
-    return Line(place, "rejected", letter.at, label, "", letter.source, letter.key, letter.reason, letter.id, body,
-                letter.field)  # fmt: skip
+        body = _text(letter.record)
+    label = body.get("event") or body.get("type") or "" if isinstance(body, dict) else ""
+    return Line(
+        place,
+        "rejected",
+        letter.at,
+        workspace=letter.workspace,
+        label=str(label)[:200],
+        source=letter.source,
+        key=letter.key,
+        says=letter.reason,
+        field=letter.field,
+        id=letter.id,
+        facts=body,
+    )
+
+
+def _text(record: bytes) -> str:
+    return record[:LARGEST_SHOWN].decode("utf-8", "replace")
 
 
 async def ends(log: Log) -> Positions:
@@ -167,11 +191,11 @@ async def ends(log: Log) -> Positions:
 async def live(request: Request) -> Response:
     """The page, with the newest lines there are."""
     site: Site = request.app.state.site
-    wanted = Wanted.of(request.query_params)
+    wanted = Wanted.of(request.query_params, site.workspace)
     now_at = await ends(site.log)
     tail = Tail(site.log, wanted, {tp: max(end - READ_PER_TICK, 0) for tp, end in now_at.items()})
     glance = await tail.look()
-    stream = with_query("/live/stream", wanted._asdict(), since=pack(tail.positions))
+    stream = with_query("/live/stream", wanted._asdict(), workspace="", since=pack(tail.positions))
     template = "live_feed.html" if request.headers.get("hx-target") == "feed" else "live.html"
     return site.page(request, template, wanted=wanted, lines=glance.lines[:SHOWN_AT_FIRST], stream=stream,
                      write_key=_write_key(site), address=f"{request.url.scheme}://{request.url.netloc}",
@@ -190,7 +214,8 @@ async def stream(request: Request) -> Response:
         return PlainTextResponse("503: too many live pages are open; close some.", 503, headers={"retry-after": "5"})
     known = unpack(request.headers.get("last-event-id", "") or request.query_params.get("since", ""))
     language = site.language(request)
-    tail = Tail(site.log, Wanted.of(request.query_params), {**await ends(site.log), **known})
+    wanted = Wanted.of(request.query_params, site.workspace)
+    tail = Tail(site.log, wanted, {**await ends(site.log), **known})
     return EventSourceResponse(_feed(site, language, tail), ping=15)
 
 
