@@ -7,6 +7,7 @@ processor's own cases, and histories made from them by a seeded generator, so th
 from __future__ import annotations
 
 import datetime as datetime_module
+import gc
 import json
 import os
 import subprocess
@@ -313,7 +314,8 @@ def _it_is_pure(processor: AnyProcessor, seed: int, histories: int) -> None:
     for events in lists:
         fold, part = Fold([processor]), Part()
         for is_watched in (False, True):  # the first round imports and fills caches
-            previous = sys.getprofile()
+            previous, collects = sys.getprofile(), gc.isenabled()
+            gc.disable()  # others, hypothesis for one, look at the clock when the garbage collector comes by
             sys.setprofile(watch if is_watched else previous)
             try:
                 for event in events:
@@ -324,6 +326,8 @@ def _it_is_pure(processor: AnyProcessor, seed: int, histories: int) -> None:
                     processor.show(processor.merge(state, state))
             finally:
                 sys.setprofile(previous)
+                if collects:
+                    gc.enable()
     if caught:
         raise Broken(f"it asks what its arguments do not say: {caught[0]}")
 

@@ -98,10 +98,10 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
 
     set_up_logging(settings.log_level)
     async with AsyncExitStack() as stack:
+        log_ = open_log(settings)
         listener = stack.enter_context(_listen(settings, roles))
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        log_ = open_log(settings)
         await log_.start()
         stack.push_async_callback(log_.stop)
         if settings.is_embedded:

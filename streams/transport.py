@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import aiokafka
 import faust
+import structlog
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from faust.transport import base
 from faust.transport.consumer import Consumer as FaustConsumer
@@ -25,6 +26,8 @@ from faust.types import ConsumerMessage, RecordMetadata
 
 from streams.embedded import EmbeddedLog
 from streams.log import TP, Outgoing, Record
+
+log = structlog.get_logger(__name__)
 
 MOST_RECORDS = 2_000  # of one partition in one batch on the embedded ground
 FETCH_WAIT_MS = 500  # the broker answers at once when there is anything; else it waits so long
@@ -69,7 +72,10 @@ class BatchReading:
         if fetched is None or self.should_stop:  # type: ignore[attr-defined]
             return
         if not self.flow_active:  # type: ignore[attr-defined]
-            await self.perform_seek()  # type: ignore[attr-defined]
+            try:
+                await self.perform_seek()  # type: ignore[attr-defined]
+            except Exception as error:  # a rebalance took the partitions meanwhile; those assigned next are sought anew
+                log.info("not_sought_while_rebalancing", error=repr(error))
             return
         for tp, found in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:  # type: ignore[attr-defined]
