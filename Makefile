@@ -29,7 +29,7 @@ lint: .venv/dev
 	$(BIN)/mypy
 
 bench: .venv/dev
-	@for file in bench/*.py; do echo "$$file"; $(BIN)/python $$file || exit 1; done
+	@for file in bench/*.py; do echo "$$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
 
 .venv/demo: pyproject.toml requirements.lock | .venv
 	@echo "Installing Tidewire into .venv; the first time this takes a minute or two."

@@ -1,4 +1,4 @@
-"""How fast the log takes and gives records: `python bench/log.py [embedded|kafka]`, both without a word.
+"""How fast the log takes and gives records: `python -m bench.log [embedded|kafka]`, both without a word.
 
 Input: records of 1,000 bytes under keys of persons, four partitions. Appended in bulk as a checkpoint does; singly by
 1, 64 and 256 callers at once, as the collector does; then read back as recovery does, and by a group as a sink does.
@@ -15,8 +15,6 @@ import tempfile
 import time
 from collections.abc import Awaitable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import structlog
 
