@@ -1,4 +1,4 @@
-"""How long the processors take for one event: `python bench/processors.py`.
+"""How long the processors take for one event: `python -m bench.processors`.
 
 Input: track events of a browser (1.1 kB each, with page, campaign, user agent), one person, a visit in progress, her
 traits told before. Printed beside the machine: µs per event for all processors together and each alone, without
@@ -8,11 +8,8 @@ decoding the event; then what encoding her state and making her portrait take.
 from __future__ import annotations
 
 import platform
-import sys
 from pathlib import Path
 from time import process_time
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import msgspec
 
