@@ -17,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 
 from schemas.errors import Refused
-from schemas.event import EVENT_TYPES, Event, decode_event, encode_event
+from schemas.event import Event, decode_event, encode_event
 from schemas.intake import Arrival, read_event
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, encode_json
@@ -42,44 +41,16 @@ def is_redrivable(letter: Rejected) -> bool:
 
 
 def body_of(letter: Rejected) -> str:
-    """The refused event as JSON to be mended: indented, and for what came to a path of one call with its type.
-
-    What is not JSON is given as it came.
-    """
+    """The refused event as JSON to be mended, indented; what is not JSON as it came."""
     text = letter.record.decode("utf-8", "replace")
     try:
         body = msgspec.json.decode(letter.record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return text
-    if isinstance(body, dict) and letter.topic == "":
-        body = with_type(body)
     try:
         return msgspec.json.format(msgspec.json.encode(body), indent=2).decode()
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return text
-
-
-def with_type(body: dict[str, Any]) -> dict[str, Any]:
-    """The body of a call with its type: the path of the request named it, and that is not kept.
-
-    >>> with_type({"userId": "u", "event": "Signed Up"})["type"]
-    'track'
-    """
-    if body.get("type") in EVENT_TYPES or "type" in body:
-        return body
-    if "event" in body:
-        kind = "track"
-    elif "previousId" in body:
-        kind = "alias"
-    elif "groupId" in body:
-        kind = "group"
-    elif "traits" in body:
-        kind = "identify"
-    elif "name" in body or "properties" in body:
-        kind = "page"
-    else:
-        return body
-    return {"type": kind, **body}
 
 
 def mended_event(letter: Rejected, record: bytes | None, check: Check, workspace: str) -> Event:
@@ -93,7 +64,7 @@ def mended_event(letter: Rejected, record: bytes | None, check: Check, workspace
     if not is_redrivable(letter):
         raise Refused(f"a record of topic {letter.topic} cannot be sent again",
                       mend="Replay the events it was made from instead.")  # fmt: skip
-    raw = body_of(letter).encode() if record is None else record
+    raw = letter.record if record is None else record
     if letter.topic == TOPIC:
         event = decode_event(raw)
     else:

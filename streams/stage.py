@@ -186,7 +186,7 @@ class Stage:
             return
         part.fence[fence] = offset
         seen_token = _token(event)
-        if has_seen(part.seen, seen_token):
+        if has_seen(part.seen, seen_token) or (event.attempt and self._was_applied_before(part, event)):
             self.counts["duplicates"] += 1
             return
         if self._was_refused(customer, event):
@@ -204,6 +204,11 @@ class Stage:
         part.applied += 1
         self.counts["applied"] += 1
         _put(done, key, part_key, part.applied, out)
+
+    def _was_applied_before(self, part: Part, event: Event) -> bool:
+        """Whether an earlier attempt of a re-driven event was applied after all: its client had mended it too."""
+        earlier = (token(event.source, event.message_id, attempt) for attempt in range(min(event.attempt, 100)))
+        return any(has_seen(part.seen, each) for each in earlier)
 
     def _was_refused(self, customer: Customer, event: Event) -> bool:
         if customer.refused and has_seen(customer.refused, _token(event)):

@@ -150,18 +150,6 @@ def test_an_event_without_an_id_of_its_own_is_the_same_one_each_time() -> None:
     assert ids == {"redriven-letter-1"}
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [({"event": "Signed Up"}, "track"), ({"traits": {}}, "identify"), ({"groupId": "g", "traits": {}}, "group"),
-     ({"previousId": "a"}, "alias"), ({"name": "Home"}, "page")],
-)  # fmt: skip
-def test_the_call_that_only_the_path_named_is_written_into_what_is_mended(body: dict[str, Any], kind: str) -> None:
-    letter = of_collector({"userId": "u-1", "messageId": "m", **body})
-
-    assert msgspec.json.decode(body_of(letter))["type"] == kind
-    assert mended_event(letter, None, takes_all, "default").type == kind
-
-
 @pytest.mark.parametrize("record", [b"\xff\xfe not text", b"", b"{" * 5000, b'"\\ud800"', b'{"a":1e999}'])
 def test_what_is_not_json_is_shown_as_it_came_and_refused(record: bytes) -> None:
     letter = of_collector(record)

@@ -71,6 +71,16 @@ def test_a_mended_event_that_is_sent_again_counts_once(world: World):
     assert len(world.rejected) == 1
 
 
+def test_an_event_its_client_mended_itself_is_not_counted_again_when_its_letter_is_sent_again(world: World):
+    for event in (an_order("12.50"), an_order("12.50", attempt=1)):  # the collector had refused a first one
+        world.send(event)
+
+    world.settle()
+
+    assert orders_of(world) == 1
+    assert world.stage.counts["duplicates"] == 1
+
+
 def test_two_sources_may_use_the_same_message_id(world: World):
     for source in ("web", "app"):
         event = an_event(1, user="u", message_id="1", event="Seen")

@@ -240,12 +240,12 @@ class Collector:
                 if path.call and isinstance(refused, Unreadable):
                     raise
                 reasons.append(refused.reason)
-                rejected.append(dead_letter(refused, bytes(raw), arrival))
+                rejected.append(dead_letter(refused, bytes(raw), arrival, path.call))
             except Exception:
                 # A bug of ours must not cost an event, nor its 99 neighbours.
                 log.exception("event_not_understood", source=sender.name)
                 reasons.append("the collector failed on this event")
-                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival))
+                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival, path.call))
             if number % EVENTS_AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
         started_s = self._monotonic_s()
@@ -305,8 +305,33 @@ class _Whose(msgspec.Struct, rename="camel"):
 _decode_whose = msgspec.json.Decoder(_Whose).decode
 
 
-def dead_letter(refused: Refused, raw: bytes, arrival: Arrival) -> Outgoing:
-    """The record of topic `rejected` for an event that was refused before the log."""
+_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+def on_its_own(raw: bytes, arrival: Arrival, call: str) -> bytes:
+    """The event with what the request said of it beside: the call of its path, and what its batch says of all.
+
+    So that it can be mended and sent again by itself. What cannot be read, or needs nothing, stays as it is.
+    """
+    try:
+        members = _decode_members(raw)
+        said: dict[str, Any] = {}
+        if call and "type" not in members:
+            said["type"] = call
+        if arrival.sent_at is not None and "sentAt" not in members:
+            said["sentAt"] = arrival.sent_at
+        for name, of_all in (("context", arrival.context), ("integrations", arrival.integrations)):
+            if of_all:
+                own = msgspec.json.decode(members[name]) if name in members else {}
+                if isinstance(own, dict):
+                    said[name] = {**of_all, **own}
+        return msgspec.json.encode({**members, **said}) if said else raw
+    except (ValueError, TypeError, RecursionError):
+        return raw
+
+
+def dead_letter(refused: Refused, raw: bytes, arrival: Arrival, call: str = "") -> Outgoing:
+    """The record of topic `rejected` for an event that was refused before the log; `call` is that of its path."""
     try:
         whose = _decode_whose(raw)
     except (ValueError, RecursionError):
@@ -326,7 +351,7 @@ def dead_letter(refused: Refused, raw: bytes, arrival: Arrival) -> Outgoing:
         id=same.hexdigest(),
         at=arrival.received_at,
         by="collector",
-        record=raw,
+        record=on_its_own(raw, arrival, call),
         workspace=arrival.workspace,
         source=arrival.source,
         message_id=text_or_empty(whose.message_id)[:LONGEST_MESSAGE_ID],
