@@ -7,6 +7,7 @@ flight* from then until changelog and disk have it. Only records that are neithe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -131,8 +132,8 @@ class PartitionCustomers:
         self._in_flight.difference_update(keys)
         over = len(self._hot) - self._most_hot
         if over > 0:
-            leaving = [key for key in self._hot if key not in self._dirty and key not in self._in_flight][:over]
-            for key in leaving:
+            idle = (key for key in self._hot if key not in self._dirty and key not in self._in_flight)
+            for key in list(islice(idle, over)):
                 del self._hot[key]
                 self._due.pop(key, None)
 

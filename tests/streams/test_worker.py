@@ -366,3 +366,19 @@ async def test_a_worker_that_stood_still_writes_nothing_more(shop: Shop):
             await worker.checkpoint()
 
     assert [record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u"] == []
+
+
+async def test_people_leave_memory_and_come_back_from_the_disk(shop: Shop):
+    people = 300  # more than the worker keeps in memory
+    await shop.send(*(an_event(i, user=f"u{i}") for i in range(people)))
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        in_memory = sum(owned.customers.hot_count for owned in worker._owned.values())
+        await shop.send(*(an_event(people + i, user=f"u{i}") for i in range(people)))
+        await shop.feed(worker)
+
+    assert in_memory == PARTITIONS * 100
+    portraits = await shop.portraits()
+    assert all(messages(portraits[f"w/u:u{i}"]) == {f"m{i}": 1, f"m{people + i}": 1} for i in range(people))
