@@ -56,8 +56,10 @@ class Part(msgspec.Struct, array_like=True):
 
 
 class Debt(msgspec.Struct, array_like=True, frozen=True):
-    """What came through a key in the turn before `turn` belongs to `heir`."""
+    """What came this way, the last step first, belongs to `heir`, as from `key` in its turn `turn`."""
 
+    way: list[Via]
+    key: str
     turn: int
     heir: str
 
@@ -77,7 +79,7 @@ class Customer(msgspec.Struct, array_like=True):
         links: the ids this key has claimed, by person key.
         undone: keys this one must never again be merged into.
         passed: of the parts that were handed on from here, the way they had come.
-        debts: what was asked back, by the key it had come through, in order of turns.
+        debts: what was asked back.
         refused: recent message ids that were refused, as `Part.seen`.
         heard: of every sender, the last of its messages that was handled (`schemas.internal.Message.seq`).
         held: events (`schemas.internal.Forward`, encoded) of parts that are still on their way here.
@@ -94,7 +96,7 @@ class Customer(msgspec.Struct, array_like=True):
     links: dict[str, Link] = {}
     undone: list[str] = []
     passed: dict[str, list[Via]] = {}
-    debts: dict[str, list[Debt]] = {}
+    debts: list[Debt] = []
     refused: bytes = b""
     heard: dict[str, tuple[int, int]] = {}
     held: list[bytes] = []

@@ -28,7 +28,6 @@ class Message(msgspec.Struct, tag_field="kind", kw_only=True, omit_defaults=True
         by: the key that sent it; empty where it did not come from the stage.
         seq: offset of the record on which `by` sent it, and which of its messages on that record it is: a sender's
             messages to one receiver come in this order, and after a crash the same ones again.
-        path: the keys that passed it on, the first first, each with its turn then.
     """
 
     to: str
@@ -36,24 +35,32 @@ class Message(msgspec.Struct, tag_field="kind", kw_only=True, omit_defaults=True
     at_ms: int
     by: str = ""
     seq: tuple[int, int] = (-1, 0)
-    path: list[Via] = []
 
 
 class Forward(Message, tag="forward", kw_only=True):
     """An event of key `part` that was merged, or that stood in the wrong partition.
 
-    `fence` and `offset` say where it first stood: name of the partition, such as `events-3`, and offset.
+    `fence` and `offset` say where it first stood: name of the partition, such as `events-3`, and offset. `path` are the
+    keys that passed it on, the first first, each with its turn then.
     """
 
     part: str
     fence: str
     offset: int
     event: msgspec.Raw
+    path: list[Via] = []
 
 
 class Merge(Message, tag="merge", kw_only=True):
     """`claim.holder` claims `to`."""
 
+    claim: Claim
+
+
+class Vouch(Message, tag="vouch", kw_only=True):
+    """An event at `key` says that it belongs to `to`, on the evidence of `claim`: `to` is to claim it."""
+
+    key: str
     claim: Claim
 
 
@@ -72,11 +79,15 @@ class Refuse(Message, tag="refuse", kw_only=True):
 
 
 class Release(Message, tag="release", kw_only=True):
-    """Send the parts that came through `key`, before its turn `turn`, to `heir`."""
+    """Send the parts that came the way of this message to `heir`, as from `key` in its turn `turn`.
+
+    `path` begins with `key` and the turn before; then follow the keys that passed the message on.
+    """
 
     key: str
     turn: int
     heir: str
+    path: list[Via] = []
 
 
 class Unmerge(Message, tag="unmerge", kw_only=True):
@@ -89,7 +100,7 @@ class Tick(Message, tag="tick", kw_only=True):
     """Fire the timers of `to` that are due at `at_ms`."""
 
 
-Internal = Forward | Merge | Absorb | Refuse | Release | Unmerge | Tick
+Internal = Forward | Merge | Vouch | Absorb | Refuse | Release | Unmerge | Tick
 
 encode_internal = msgspec.json.Encoder().encode
 decode_internal = msgspec.json.Decoder(Internal).decode

@@ -37,6 +37,11 @@ def anonymous_key(workspace: str, anonymous_id: str) -> str:
     return f"{workspace}/a:{anonymous_id}"
 
 
+def is_user(key: str) -> bool:
+    """Whether a person key is that of a user, not of an anonymous visitor."""
+    return key.partition("/")[2].startswith("u:")
+
+
 def split_key(key: str) -> tuple[str, str, str]:
     """Workspace, kind (`u` or `a`) and id of a person key.
 

@@ -12,13 +12,11 @@ there: every part sees its events in the order of the log, wherever it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from schemas.customer import Claim, Customer, Debt, Link, Part, Via, decode_parts, encode_state
 from schemas.effects import Decision
 from schemas.event import Event
-from schemas.internal import Absorb, Forward, Merge, Refuse, Release, Unmerge
-from schemas.keys import anonymous_key, user_key
+from schemas.internal import Absorb, Merge, Refuse, Release, Unmerge, Vouch
+from schemas.keys import anonymous_key, is_user, user_key
 from schemas.rows import Identity
 from schemas.times import from_ms
 from streams.outbox import Outbox
@@ -29,10 +27,10 @@ EARLIER = "another person has the earlier claim"
 UNMERGED = "unmerged"
 
 
-def claimed_keys(event: Event) -> Iterable[str]:
-    """The keys that an event says belong to its user."""
+def linked_keys(event: Event) -> list[str]:
+    """The keys that an event says belong to the same person as its user."""
     if not event.user_id:
-        return ()
+        return []
     keys = []
     if event.anonymous_id:
         keys.append(anonymous_key(event.workspace, event.anonymous_id))
@@ -43,22 +41,34 @@ def claimed_keys(event: Event) -> Iterable[str]:
 
 
 def claim_keys(key: str, customer: Customer, event: Event, most_links: int, out: Outbox) -> None:
-    """Claim the keys an event names, where they are not claimed already on earlier evidence."""
+    """Claim the keys an event names, or have them claim this one.
+
+    A user claims anonymous ids. Of two users the one with the lesser key claims the other, so that aliases which
+    contradict each other make no circle.
+    """
+    for other in linked_keys(event):
+        if is_user(other) and other < key:
+            claim = Claim(event.at_ms, other, event.message_id)
+            out.send(Vouch(to=other, origin=out.origin, at_ms=out.at_ms, key=key, claim=claim))
+        else:
+            claim_key(key, customer, other, Claim(event.at_ms, key, event.message_id), most_links, out)
+
+
+def claim_key(key: str, customer: Customer, other: str, claim: Claim, most_links: int, out: Outbox) -> None:
+    """Claim a key, where it is not claimed already on earlier evidence."""
     links = customer.links
-    for other in claimed_keys(event):
-        claim = Claim(event.at_ms, key, event.message_id)
-        link = links.get(other)
-        if link is None:
-            if len(links) > most_links:
-                continue
-            if len(links) == most_links:  # said once; what comes after is left alone in silence
-                links[other] = Link(claim, "refused")
-                out.decide(key, PROCESSOR, Decision("merge_refused", other, {"why": f"{most_links} ids are the most"}))
-                continue
-        elif link.state == "unmerged" or link.claim <= claim:
-            continue
-        links[other] = Link(claim, "claimed")
-        out.send(Merge(to=other, origin=out.origin, at_ms=out.at_ms, claim=claim))
+    link = links.get(other)
+    if link is None:
+        if len(links) > most_links:
+            return
+        if len(links) == most_links:  # said once; what comes after is left alone in silence
+            links[other] = Link(claim, "refused")
+            out.decide(key, PROCESSOR, Decision("merge_refused", other, {"why": f"{most_links} ids are the most"}))
+            return
+    elif link.state == "unmerged" or link.claim <= claim:
+        return
+    links[other] = Link(claim, "claimed")
+    out.send(Merge(to=other, origin=out.origin, at_ms=out.at_ms, claim=claim))
 
 
 def on_merge(key: str, customer: Customer, message: Merge, out: Outbox) -> None:
@@ -88,7 +98,7 @@ def on_merge(key: str, customer: Customer, message: Merge, out: Outbox) -> None:
         out.decide(claim.holder, PROCESSOR, Decision("merged", key, {"evidence": claim.message_id}))
 
 
-def hand_over(key: str, customer: Customer, to: str, out: Outbox, path: Sequence[Via] = ()) -> None:
+def hand_over(key: str, customer: Customer, to: str, out: Outbox) -> None:
     """Send all parts to the record they belong to from now on."""
     parts, customer.parts = customer.parts, {}
     step = Via(key, customer.turn)
@@ -97,7 +107,7 @@ def hand_over(key: str, customer: Customer, to: str, out: Outbox, path: Sequence
         part.via = [step, *part.via]
         part.moves += 1
     if parts:
-        out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, path=[*path, step], parts=encode_state(parts)))
+        out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
 
 
 def on_absorb(key: str, customer: Customer, message: Absorb) -> None:
@@ -108,7 +118,7 @@ def on_absorb(key: str, customer: Customer, message: Absorb) -> None:
 
 
 def since_here(key: str, way: list[Via]) -> list[Via]:
-    """The way, the last step first, less what led here before: what comes home, or round a circle, starts anew."""
+    """The way, the last step first, less what led here before: what comes home starts anew."""
     for i in range(len(way) - 1, -1, -1):
         if way[i].key == key:
             return way[i + 1 :]
@@ -130,37 +140,28 @@ def on_refuse(customer: Customer, message: Refuse) -> None:
 
 
 def release(holder: str, key: str, turn: int, heir: str, out: Outbox) -> None:
-    out.send(Release(to=holder, origin=out.origin, at_ms=out.at_ms, key=key, turn=turn, heir=heir))
+    out.send(Release(to=holder, origin=out.origin, at_ms=out.at_ms, key=key, turn=turn, heir=heir,
+                     path=[Via(key, turn - 1)]))  # fmt: skip
 
 
 def on_release(key: str, customer: Customer, message: Release, out: Outbox) -> None:
-    """Parts that came through a key are asked back; those that are still on their way here are owed too."""
-    customer.debts.setdefault(message.key, []).append(Debt(message.turn, message.heir))
+    """Parts that came the same way are asked back; those that are still on their way here are owed too."""
+    customer.debts.append(Debt(message.path[::-1], message.key, message.turn, message.heir))
     pay_debts(customer, out)
-    cut_circle(key, customer, message)
     if customer.redirect:  # some of the parts may have been handed on from here
         message.to, message.path = customer.redirect, [*message.path, Via(key, customer.turn)]
         out.send(message)
-
-
-def debt_of(customer: Customer, way: Sequence[Via]) -> tuple[int, Debt] | None:
-    """To whom what came this way is owed, and at which step of the way it was asked back."""
-    for i, step in enumerate(way):
-        for debt in customer.debts.get(step.key, ()):
-            if debt.turn == step.turn + 1:
-                return i, debt
-    return None
 
 
 def pay_debts(customer: Customer, out: Outbox) -> None:
     """Send the parts that are owed to their heirs."""
     owed: dict[str, dict[str, Part]] = {}
     for part_key, part in list(customer.parts.items()):
-        found = debt_of(customer, part.via) if customer.debts else None
-        if found is not None:
-            i, debt = found
+        debts = [debt for debt in customer.debts if part.via[: len(debt.way)] == debt.way]
+        if debts:
+            debt = max(debts, key=lambda debt: len(debt.way))  # who is nearer to the part asked for less
             del customer.parts[part_key]
-            part.via = [Via(part.via[i].key, debt.turn), *part.via[i + 1 :]]
+            part.via = [Via(debt.key, debt.turn), *part.via[len(debt.way) :]]
             part.moves += 1
             owed.setdefault(debt.heir, {})[part_key] = part
     for heir, parts in owed.items():
@@ -181,17 +182,6 @@ def on_unmerge(key: str, customer: Customer, message: Unmerge, out: Outbox) -> N
     release(holder, key, customer.turn, key, out)
     refuse(key, claim, UNMERGED, out)
     out.decide(key, PROCESSOR, Decision("unmerged", key, {"from": holder, "by": message.asked_by}))
-
-
-def cut_circle(key: str, customer: Customer, message: Absorb | Forward | Release) -> None:
-    """End a circle that contradictory aliases made.
-
-    A message that comes by again has gone round it. The least key of the circle then stands for all: it drops its
-    redirect, and keeps the claim, so that the outcome stays.
-    """
-    passed = [step.key for step in message.path]
-    if customer.redirect and key in passed and key == min(passed[passed.index(key) :]):
-        customer.redirect, customer.passed = "", {}
 
 
 def identities_of(key: str, customer: Customer) -> list[Identity]:

@@ -26,14 +26,15 @@ from schemas.internal import (
     Release,
     Tick,
     Unmerge,
+    Vouch,
     decode_internal,
     encode_internal,
     is_internal,
 )
 from schemas.recent import has_seen, remember, token
 from streams.identity import (
+    claim_key,
     claim_keys,
-    cut_circle,
     hand_over,
     on_absorb,
     on_merge,
@@ -268,6 +269,8 @@ class Stage:
                 return
             case Merge():
                 on_merge(key, customer, message, out)
+            case Vouch():
+                claim_key(key, customer, message.key, message.claim, self.most_links, out)
             case Absorb():
                 self._absorb(key, customer, message, out)
             case Release():
@@ -284,11 +287,9 @@ class Stage:
         if key == message.part and not message.path:  # it had stood in the wrong partition
             self._arrive(key, customer, Arrival.of(message), customers, out)
         else:
-            cut_circle(key, customer, message)
             self._follow(key, customer, Arrival.of(message), customers, out)
 
     def _absorb(self, key: str, customer: Customer, message: Absorb, out: Outbox) -> None:
-        cut_circle(key, customer, message)
         on_absorb(key, customer, message)
         waiting, customer.held = customer.held, []
         for held in waiting:  # what is still on its way is held again
@@ -299,7 +300,7 @@ class Stage:
         out.begin(message.origin, message.at_ms)
         pay_debts(customer, out)
         if customer.redirect:
-            hand_over(key, customer, customer.redirect, out, message.path)
+            hand_over(key, customer, customer.redirect, out)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
         out.begin(_origin(record), message.at_ms)

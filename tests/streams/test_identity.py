@@ -44,7 +44,7 @@ def test_merges_in_every_order_give_one_person():
 
     outcomes = [people_of(order, seed) for seed, order in enumerate(itertools.permutations(events))]
 
-    assert set(outcomes[0]) == {"w/u:v"}
+    assert set(outcomes[0]) == {"w/u:u"}  # of two users the lesser key stands for both
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
@@ -69,17 +69,17 @@ def test_a_merge_can_be_undone_and_everything_goes_back_to_whom_it_came_from():
 
 def test_an_unmerge_in_the_middle_of_a_chain_takes_along_what_came_with_it():
     world = World()
-    for event in (an_event(1, anonymous="a"), an_event(2, user="u", anonymous="a"),
-                  an_event(3, user="v", previous="u")):  # fmt: skip
+    for event in (an_event(1, anonymous="a"), an_event(2, user="v", anonymous="a"),
+                  an_event(3, user="u", previous="v")):  # fmt: skip
         world.send(event)
     world.settle()
-    assert world.people()["w/u:v"][0] == {"w/u:v", "w/u:u", "w/a:a", "w/a:u"}
+    assert world.people()["w/u:u"][0] == {"w/u:u", "w/u:v", "w/a:a", "w/a:v"}
 
-    world.unmerge("w/u:u")
+    world.unmerge("w/u:v")
     world.settle()
 
-    assert world.people()["w/u:v"][0] == {"w/u:v", "w/a:u"}
-    assert world.people()["w/u:u"][0] == {"w/u:u", "w/a:a"}
+    assert world.people()["w/u:u"][0] == {"w/u:u", "w/a:v"}
+    assert world.people()["w/u:v"][0] == {"w/u:v", "w/a:a"}
 
 
 def test_the_earliest_evidence_decides_whose_a_shared_device_is():
@@ -100,9 +100,9 @@ def test_two_users_who_name_each_other_become_one():
 
     outcomes = [people_of(order, seed) for seed, order in enumerate(itertools.permutations(events))]
 
-    for outcome in outcomes:
-        (key,) = (key for key in outcome if key.startswith("w/u:"))
-        assert outcome[key][1]["tally"] == {"messages": {f"m{i}": 1 for i in range(1, 5)}}
+    assert set(outcomes[0]) == {"w/u:a"}
+    assert counts_of(outcomes[0]) == [1, 1, 1, 1]
+    assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
 def test_a_person_who_claims_too_many_ids_is_stopped_and_it_is_said():
@@ -131,8 +131,8 @@ def test_a_record_in_the_wrong_partition_is_handled_in_the_right_one():
 histories = st.lists(
     st.builds(
         lambda user, anonymous, previous, minute: (user, anonymous, previous if user else "", minute),
-        st.sampled_from(["", "u", "v", "x"]), st.sampled_from(["a", "b", "c"]), st.sampled_from(["", "", "", "x", "u"]),
-        st.integers(0, 30),
+        st.sampled_from(["", "u", "v", "x"]), st.sampled_from(["a", "b", "c"]),
+        st.sampled_from(["", "", "", "x", "u", "v"]), st.integers(0, 30),
     ),
     min_size=1, max_size=14,
 )  # fmt: skip
@@ -141,9 +141,7 @@ histories = st.lists(
 def events_of(history: list[tuple[str, str, str, int]]) -> list[Event]:
     events = []
     for i, (user, anonymous, previous, minute) in enumerate(history):
-        # Aliases only upwards (u to v to x), so that they contradict each other in no history.
-        if previous and not previous < user:
-            previous = ""
+        previous = "" if previous == user else previous
         events.append(an_event(i, user=user, anonymous=anonymous, previous=previous, minute=minute))
     return events
 
@@ -162,19 +160,22 @@ def test_arrival_duplicates_and_crashes_change_nothing(history, seed):
     assert counts_of(straight) == [1] * len(events)
 
 
-@given(histories, st.lists(st.sampled_from(["w/a:a", "w/a:b", "w/u:u"]), max_size=3), st.integers(0, 2**32))
+@given(histories, st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_undone_every_message_stays_counted_once(history, undone, seed):
+def test_whatever_is_undone_meanwhile_every_message_is_counted_once_and_none_waits_for_ever(history, seed):
+    rng = random.Random(seed)
     events = events_of(history)
-    world = World(seed)
-    for event in events[::2]:
-        world.send(event)
-    world.settle(crash=0.1)
+    arriving = [*events, *rng.sample(events, len(events) // 2)]
+    rng.shuffle(arriving)
+    world = World(seed, partitions=rng.choice([1, 2, 3, 5]))
 
-    for key in undone:
-        world.unmerge(key)
-    for event in events:
+    for event in arriving:
         world.send(event)
-    world.settle(crash=0.1)
+        if rng.random() < 0.15:
+            world.unmerge(rng.choice(["w/a:a", "w/a:b", "w/a:u", "w/u:v", "w/u:x"]))
+        if rng.random() < 0.2:
+            world.settle(crash=0.15)
+    world.settle(crash=0.15)
 
     assert counts_of(world.people()) == [1] * len(events)
+    assert all(not customer.held for owner in world.owners for customer in owner.records.values())
