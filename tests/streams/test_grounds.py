@@ -31,7 +31,7 @@ from streams.simulate import Plan, Shop, deliveries
 from streams.topics import create_topics
 from streams.worker import EVENTS
 from tests.streams.test_worker import crash
-from tests.streams.world import World
+from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, World, collect_what_faust_left
 
 PLAN = Plan(people=40, days=45, seed=7, end=date(2026, 3, 1))
 DISTURBED = msgspec.structs.replace(PLAN, disorder=0.3, duplicates=0.2)
@@ -132,12 +132,14 @@ async def check(settings: Settings, expected: Any, folder: Path) -> None:
         assert first_difference(await people_in(log), expected) == ""
     finally:
         await log.stop()
+        collect_what_faust_left()
 
 
 async def test_disturbed_on_the_embedded_ground_they_are_the_same_people(tmp_path: Path, expected):
     await check(Settings(data=tmp_path, fsync=False, checkpoint_ms=40), expected, tmp_path)
 
 
+@IGNORE_WHAT_FAUST_LEFT
 @pytest.mark.kafka
 async def test_disturbed_on_kafka_they_are_the_same_people(tmp_path: Path, own_kafka, expected):
     await check(Settings(data=tmp_path, log=own_kafka.url, checkpoint_ms=40), expected, tmp_path)

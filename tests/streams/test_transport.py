@@ -22,7 +22,7 @@ from streams.metrics import StageMetrics
 from streams.topics import create_topics
 from streams.transport import BatchReading, EmbeddedConsumer, KafkaConsumer, KafkaThread
 from streams.worker import EVENTS, GROUP
-from tests.streams.world import TallyProcessor, an_event
+from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
 
 
 def test_the_versions_that_were_read_are_pinned():
@@ -83,6 +83,7 @@ async def _check_ground(settings: Settings) -> None:
         assert sum(committed.values()) == 700
     finally:
         await log.stop()
+        collect_what_faust_left()
 
 
 async def test_the_embedded_ground_reads_in_batches_and_commits_what_was_marked(tmp_path: Path):
@@ -118,6 +119,7 @@ async def test_a_buffer_that_fills_while_the_log_is_read_does_not_stop_the_readi
     await log.stop()
 
 
+@IGNORE_WHAT_FAUST_LEFT
 @pytest.mark.kafka
 async def test_the_kafka_ground_reads_in_batches_and_commits_what_was_marked(tmp_path: Path, own_kafka):
     await _check_ground(Settings(data=tmp_path, log=own_kafka.url, checkpoint_ms=50))
