@@ -16,7 +16,6 @@ from schemas.customer import Part
 from schemas.effects import CancelTimer, Decision, Effect, Row, Timer
 from schemas.errors import Refused, TidewireError
 from schemas.event import Event
-from schemas.recent import merge_seen
 
 Apply = Callable[[msgspec.Struct, Event, Person, int], Iterable[Effect]]
 Done = list[tuple[Processor[Any], Row | Decision]]
@@ -156,37 +155,36 @@ class Fold:
         return merged
 
     def portrait(self, parts: Mapping[str, Part]) -> dict[str, Any]:
-        """What every processor shows of a person, by its name."""
+        """What every processor shows of a person, by its name.
+
+        Raises:
+            ProcessorFailed: a processor raised in `merge` or `show`.
+        """
         shown: dict[str, Any] = {}
         for slot in self._slots:
+            self._show(slot, parts, shown)
+        return shown
+
+    def portrait_without_failures(self, parts: Mapping[str, Part]) -> tuple[dict[str, Any], list[ProcessorFailed]]:
+        """As `portrait`; a processor that raises is left out, and told."""
+        shown: dict[str, Any] = {}
+        failures: list[ProcessorFailed] = []
+        for slot in self._slots:
+            try:
+                self._show(slot, parts, shown)
+            except ProcessorFailed as failed:
+                failures.append(failed)
+        return shown, failures
+
+    def _show(self, slot: _Slot, parts: Mapping[str, Part], shown: dict[str, Any]) -> None:
+        try:
             state = self.view(parts, slot.processor.name)
             if state is not None:
                 shown[slot.processor.name] = slot.processor.show(state)
-        return shown
-
-    def merge_parts(self, one: Part, other: Part) -> Part:
-        """One part of two that hold different events of the same person key; the same whichever comes first.
-
-        It takes the place of both: their states may live on in it. The sections of a processor that is not there any
-        more cannot be merged: that of the part with more events stays.
-        """
-        first, second = sorted((one, other), key=_seniority, reverse=True)
-        sections: dict[str, Any] = {**second.sections, **first.sections}
-        for slot in self._slots:
-            mine, theirs = (self._peek(cast("dict[str, Any]", part.sections), slot) for part in (first, second))
-            if mine is not None and theirs is not None:
-                _drop_older(sections, slot)
-                sections[slot.section] = slot.processor.merge(mine, theirs)
-        fence = dict(second.fence)
-        for partition, offset in first.fence.items():
-            fence[partition] = max(offset, fence.get(partition, offset))
-        timers = dict(second.timers)
-        for timer, due_ms in first.timers.items():
-            timers[timer] = min(due_ms, timers.get(timer, due_ms))
-        return Part(
-            fence=fence, seen=merge_seen(one.seen, other.seen), applied=one.applied + other.applied,
-            sections=sections, timers=timers, via=list(first.via), moves=max(one.moves, other.moves),
-        )  # fmt: skip
+        except Exception as error:
+            if isinstance(error, TidewireError) and not isinstance(error, Refused):
+                raise  # state of a newer program: nothing here may go on
+            raise ProcessorFailed(slot.processor.name, error) from error
 
     def _open(self, sections: dict[str, Any], slot: _Slot) -> Any:
         """The live state of a processor, decoded, upgraded or made anew where it was not yet."""
@@ -223,10 +221,6 @@ def _settle(slot: _Slot, effects: Iterable[Effect], part: Part, done: Done) -> N
             part.timers.pop(slot.timers + effect.name, None)
         else:
             raise TypeError(f"processor {slot.processor.name} returned {effect!r}, which is not an effect")
-
-
-def _seniority(part: Part) -> tuple[int, int, bytes]:
-    return part.moves, part.applied, msgspec.msgpack.encode((part.via, sorted(part.fence.items())))
 
 
 def _versions(sections: Mapping[str, Any], slot: _Slot) -> list[int]:

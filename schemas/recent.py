@@ -35,10 +35,3 @@ def remember(seen: bytes, tok: bytes, received_ms: int) -> bytes:
     while start < len(seen) and int.from_bytes(seen[start + 8 : start + 12]) < now_s - KEEP_S:
         start += _SIZE
     return seen[start:] + _ENTRY.pack(tok, now_s)
-
-
-def merge_seen(one: bytes, other: bytes) -> bytes:
-    """Both memories as one, in order of time: the same whichever comes first."""
-    entries = {memory[i : i + _SIZE] for memory in (one, other) for i in range(0, len(memory), _SIZE)}
-    ordered = sorted(entries, key=lambda entry: (entry[8:], entry[:8]))
-    return b"".join(ordered[-MOST:])

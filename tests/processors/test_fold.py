@@ -14,7 +14,6 @@ from schemas.customer import Part, decode_part, encode_state
 from schemas.effects import CancelTimer, Decision, Effect, Row, Timer
 from schemas.errors import Refused, TidewireError
 from schemas.event import Event, decode_event
-from schemas.recent import has_seen, remember, token
 
 ANN = Person(key="shop/u:ann", part="shop/u:ann", applied=0)
 
@@ -206,25 +205,6 @@ def test_a_person_is_viewed_over_all_her_parts(fold: Fold) -> None:
     assert fold.portrait({"shop/u:ann": parts["shop/u:ann"]})["summing"] == {"total": 1}  # the parts stay apart
 
 
-def test_two_parts_of_one_key_become_one_whichever_comes_first(fold: Fold) -> None:
-    def part(amount: int, fence: dict[str, int], timer: int, gone: int) -> Part:
-        made = Part(fence=fence, applied=amount, timers={"summing:double": timer}, moves=1,
-                    seen=remember(b"", token("web", f"m-{amount}"), amount),
-                    sections={"gone:1": gone})  # type: ignore[dict-item]  # fmt: skip
-        fold.apply(made, track("Paid", amount=amount), ANN, 0)
-        return decode_part(encode_state(made))
-
-    one, other = part(1, {"events-0": 5, "events-1": 1}, 30, 77), part(2, {"events-0": 9}, 20, 88)
-    merged, turned = fold.merge_parts(one, other), fold.merge_parts(other, one)
-
-    assert encode_state(merged) == encode_state(turned)
-    assert (merged.fence, merged.applied, merged.timers, merged.moves) == (
-        {"events-0": 9, "events-1": 1}, 3, {"summing:double": 20}, 1)  # fmt: skip
-    assert has_seen(merged.seen, token("web", "m-1")) and has_seen(merged.seen, token("web", "m-2"))
-    assert fold.portrait({"shop/u:ann": merged})["summing"] == {"total": 3}
-    assert bytes(merged.sections["gone:1"]) == encode_state(88)
-
-
 def test_what_is_not_an_effect_is_a_bug_of_the_processor() -> None:
     class Wrong(Everything):
         def apply(self, state: Sum, event: Event, person: Person, now_ms: int) -> Any:
@@ -232,3 +212,22 @@ def test_what_is_not_an_effect_is_a_bug_of_the_processor() -> None:
 
     with pytest.raises(ProcessorFailed, match=r"everything returned 'row'"):
         Fold([Wrong()]).apply(Part(), track("Seen"), ANN, 0)
+
+
+def test_a_processor_that_fails_to_show_costs_its_own_section_only(fold: Fold) -> None:
+    class Shy(Everything):
+        name = "shy"
+
+        def show(self, state: Sum) -> dict[str, object]:
+            raise ValueError("not today")
+
+    both = Fold([*fold.processors, Shy()])
+    part = Part()
+    both.apply(part, track("Paid", amount=1), ANN, 0)
+
+    shown, failures = both.portrait_without_failures({"shop/u:ann": part})
+
+    assert shown == {"everything": {"events": 1}, "summing": {"total": 1}}
+    assert [str(failed) for failed in failures] == ["ValueError: not today"]
+    with pytest.raises(ProcessorFailed, match="not today"):
+        both.portrait({"shop/u:ann": part})

@@ -15,7 +15,7 @@ from processors.base import Person, Processor
 from processors.fold import Fold
 from processors.histories import PERSON
 from processors.registry import load_processors
-from schemas.customer import Part, decode_part, encode_state
+from schemas.customer import Part
 from schemas.event import Event
 from tests.processors.generators import everything
 
@@ -55,22 +55,6 @@ def test_a_history_in_pieces_merges_to_the_whole_in_every_order(
 
     assert [processor.show(state) for state in merged] == [processor.show(whole)] * 3
     assert len({canonical(state) for state in merged}) == 1
-
-
-@given(events=everything, random=st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
-def test_parts_that_move_between_records_make_the_same_portrait(events: list[Event], random: Random) -> None:
-    parts: dict[str, Part] = {}
-    halves: dict[str, tuple[Part, Part]] = {}
-    for event in events:
-        whole = parts.setdefault(event.key, Part())
-        half = random.choice(halves.setdefault(event.key, (Part(), Part())))
-        for part in (whole, half):
-            FOLD.apply(part, event, Person(PERSON, event.key, part.applied), event.received_ms)
-
-    moved = {key: decode_part(encode_state(FOLD.merge_parts(two, one))) for key, (one, two) in halves.items()}
-
-    assert FOLD.portrait(dict(reversed(moved.items()))) == FOLD.portrait(parts)
 
 
 def _state(processor: Processor[Any], events: list[Event]) -> Any:
