@@ -263,10 +263,10 @@ class _Link:
                     self._pump("down", self._target[0], self._client[1]),
                 ]
             tasks = [asyncio.ensure_future(pump) for pump in pumps]
-            over = asyncio.ensure_future(self._ended.wait())
+            over: asyncio.Future[Any] = asyncio.ensure_future(self._ended.wait())
             try:
-                await asyncio.wait([asyncio.gather(*tasks, return_exceptions=True), over],
-                                   return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+                both: asyncio.Future[Any] = asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.wait({both, over}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 for task in (*tasks, over):
                     task.cancel()

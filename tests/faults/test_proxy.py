@@ -242,7 +242,7 @@ def test_half_open_connections_stay_dead_in_silence_and_new_ones_work(proxy, cli
 
 
 def test_a_target_that_is_not_there_is_a_connection_that_ends():
-    with Proxy(1) as proxy, closing(connected(proxy)) as client, pytest.raises(ConnectionResetError):
+    with Proxy(1) as proxy, pytest.raises(ConnectionResetError), closing(connected(proxy)) as client:
         client.recv(1)
 
 
