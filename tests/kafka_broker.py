@@ -24,6 +24,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -94,17 +95,41 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-class Broker:
-    """One process of Kafka. It keeps its ports and its data over `kill` and `start`."""
+class Door(NamedTuple):
+    """A further way into a broker. Who comes in by it is told to go on by `advertised`, where a proxy may stand: so it
+    meets the broker through the proxy only. Without a proxy nobody answers there."""
 
-    def __init__(self, number: int, port: int, controller_port: int, folder: Path, settings: Mapping[str, str]) -> None:
+    port: int
+    advertised: int
+
+
+class Broker:
+    """One process of Kafka. It keeps its ports and its data over `kill` and `start`.
+
+    Args:
+        host: where it listens; brokers in network namespaces of their own have addresses of their own.
+        run_in: words before its command, such as ("ip", "netns", "exec", NAME).
+    """
+
+    def __init__(
+        self, number: int, port: int, controller_port: int, folder: Path, settings: Mapping[str, str],
+        doors: Sequence[Door] = (), *, host: str = "127.0.0.1", run_in: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.number, self.port, self.controller_port, self.folder = number, port, controller_port, folder
+        self.doors = tuple(doors)
+        self.host = host
+        self.run_in = tuple(run_in)
         self.settings = dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
+
+    @property
+    def data(self) -> Path:
+        """The folder of its log."""
+        return self.folder / "data"
 
     @property
     def pid(self) -> int:
@@ -114,15 +139,18 @@ class Broker:
     def format(self, cluster_id: str, voters: str) -> None:
         """Write its settings and, in a new folder, make its storage."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        ways = {"PLAINTEXT": Door(self.port, self.port), **{f"DOOR{i}": door for i, door in enumerate(self.doors)}}
+        listens = {name: door.port for name, door in ways.items()} | {"CONTROLLER": self.controller_port}
         settings = {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
             "controller.quorum.voters": voters,
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": self._listeners(listens),
+            "advertised.listeners": self._listeners({name: door.advertised for name, door in ways.items()}),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in listens),
+            "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self.folder / "data"),
+            "log.dirs": str(self.data),
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": "0",
             # A broker that was killed is let in again when its old session has ended: 9 s by default.
@@ -132,7 +160,7 @@ class Broker:
             **self.settings,
         }
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        if not (self.folder / "data" / "meta.properties").exists():
+        if not (self.data / "meta.properties").exists():
             done = subprocess.run(
                 ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool",
                  "format", "-t", cluster_id, "-c", str(self._properties)],
@@ -141,6 +169,9 @@ class Broker:
             if done.returncode:
                 raise RuntimeError(f"Kafka cannot make its storage: {done.stdout}{done.stderr}")
 
+    def _listeners(self, ports: Mapping[str, int]) -> str:
+        return ",".join(f"{name}://{self.host}:{port}" for name, port in ports.items())
+
     @property
     def _properties(self) -> Path:
         return self.folder / "server.properties"
@@ -148,7 +179,8 @@ class Broker:
     def start(self) -> None:
         with (self.folder / "broker.log").open("ab") as output:
             self._process = subprocess.Popen(
-                ["java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars()}/*", "kafka.Kafka", str(self._properties)],
+                [*self.run_in, "java", "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars()}/*", "kafka.Kafka",
+                 str(self._properties)],
                 stdout=output, stderr=output, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent,
             )  # fmt: skip
 
@@ -198,15 +230,20 @@ class Kafka:
         port: of the first broker, the others follow; 0 takes free ones.
         data: folder to keep; without one, a temporary folder that goes with the cluster.
         settings: further broker settings, such as {"log.retention.check.interval.ms": "1000"}.
+        doors: how many further ways into each broker, for proxies; see `Door`.
+        hosts, run_in: of each broker, see `Broker`.
     """
 
     def __init__(
-        self, brokers: int = 1, port: int = 0, data: Path | None = None, settings: Mapping[str, str] | None = None
-    ) -> None:
+        self, brokers: int = 1, port: int = 0, data: Path | None = None, settings: Mapping[str, str] | None = None,
+        doors: int = 0, *, hosts: Sequence[str] = (), run_in: Sequence[Sequence[str]] = (),
+    ) -> None:  # fmt: skip
         self._is_temporary = data is None
         self.folder = data if data is not None else Path(tempfile.mkdtemp(prefix="tidewire-kafka-"))
-        free = free_ports(2 * brokers)
-        ports = [port + i for i in range(brokers)] if port else free[brokers:]
+        free = free_ports((2 + 2 * doors) * brokers)
+        ports = [port + i for i in range(brokers)] if port else free[brokers : 2 * brokers]
+        further = iter(free[2 * brokers :])
+        ways = [Door(*pair) for pair in zip(further, further, strict=True)]
         copies = str(min(3, brokers))
         in_sync = str(max(1, min(3, brokers) - 1))
         for_cluster = {
@@ -216,8 +253,11 @@ class Kafka:
             **(settings or {}),
         }
         self.brokers = [
-            Broker(i + 1, ports[i], free[i], self.folder / f"broker-{i + 1}", for_cluster) for i in range(brokers)
-        ]
+            Broker(i + 1, ports[i], free[i], self.folder / f"broker-{i + 1}", for_cluster,
+                   ways[i * doors : (i + 1) * doors], host=hosts[i] if hosts else "127.0.0.1",
+                   run_in=run_in[i] if run_in else ())
+            for i in range(brokers)
+        ]  # fmt: skip
 
     @property
     def bootstrap(self) -> str:
@@ -226,6 +266,10 @@ class Kafka:
     @property
     def url(self) -> str:
         return f"kafka://{self.bootstrap}"
+
+    def url_by(self, door: int) -> str:
+        """The address of the proxies before this door of every broker."""
+        return "kafka://" + ",".join(f"{broker.host}:{broker.doors[door].advertised}" for broker in self.brokers)
 
     def start(self) -> None:
         """Start the brokers and wait until each is in the cluster.
@@ -237,7 +281,7 @@ class Kafka:
         identity = self.folder / "cluster-id"
         if not identity.exists():
             identity.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
-        voters = ",".join(f"{broker.number}@127.0.0.1:{broker.controller_port}" for broker in self.brokers)
+        voters = ",".join(f"{each.number}@{each.host}:{each.controller_port}" for each in self.brokers)
         for broker in self.brokers:
             broker.format(identity.read_text(), voters)
             broker.start()
@@ -260,7 +304,7 @@ class Kafka:
 
     def _seen(self) -> Sequence[object]:
         for broker in self.brokers:  # cheaper than a client that tries again by itself, and quiet
-            socket.create_connection(("127.0.0.1", broker.port), timeout=1).close()
+            socket.create_connection((broker.host, broker.port), timeout=1).close()
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=5000, request_timeout_ms=5000)
         try:
             alive: list[object] = [node for node in admin.describe_cluster()["brokers"] if not node["is_fenced"]]
