@@ -19,6 +19,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -410,6 +411,11 @@ class EmbeddedLog:
         self._flush_soon()
         await done
 
+    async def go_on_from(self, group: str, offsets: Mapping[TP, int]) -> None:
+        if self._members.get(group):
+            raise LogBusy(f"group {group!r} has a member: stop it first")
+        await self.commit(group, offsets)
+
     async def subscribe(self, group: str, topics: Iterable[str]) -> Subscription:
         member = EmbeddedSubscription(self, group, [self._topic(name) for name in topics])
         self._members[group].append(member)
@@ -432,6 +438,34 @@ class EmbeddedLog:
                 shares[takers[partition % len(takers)]].add(TP(name, partition))
         for member, share in zip(members, shares, strict=True):
             member.assign(share)
+
+    # --- backup
+
+    async def copy_to(self, file: Path, groups: Mapping[str, Mapping[TP, int]]) -> None:
+        """Write the whole log as it is at one moment into one new file. Appends go on meanwhile.
+
+        In the copy the groups named go on from the offsets given, and from the beginning where none is.
+
+        Raises:
+            TidewireError: the file cannot be written, or the log is damaged.
+        """
+        await asyncio.to_thread(self._copy_to, file, groups)
+
+    def _copy_to(self, file: Path, groups: Mapping[str, Mapping[TP, int]]) -> None:
+        try:
+            with closing(sqlite3.connect(self.path)) as ours, closing(sqlite3.connect(file)) as copy:
+                ours.backup(copy)  # in one step: in several, each append between two would begin it anew
+                with copy:
+                    for group, offsets in groups.items():
+                        copy.execute("delete from offsets where consumer_group = ?", (group,))
+                        rows = [(group, *tp, after) for tp, after in offsets.items()]
+                        copy.executemany("insert into offsets values(?,?,?,?)", rows)
+                copy.execute("pragma journal_mode = delete")  # a single file; `start` makes it a WAL again
+                (found,) = copy.execute("pragma quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise TidewireError(f"the log {self.path} cannot be copied to {file}: {error}.") from error
+        if found != "ok":
+            raise TidewireError(f"the log {self.path} is damaged: {found}. An older backup may still be whole.")
 
     # --- retention and compaction
 

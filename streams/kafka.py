@@ -37,13 +37,14 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError
+from kafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, UnknownMemberIdError
 from kafka.errors import KafkaError as AdminError
+from kafka.structs import OffsetAndMetadata
 
 from schemas.errors import TidewireError, Unreachable
 from streams.kafka_address import parse_address
 from streams.kafka_append import BATCH_BYTES, Appender
-from streams.log import TP, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
+from streams.log import TP, LogBusy, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
 
 log = structlog.get_logger(__name__)
 
@@ -342,6 +343,17 @@ class KafkaLog:
                 if offset >= 0:
                     found[partition] = offset
         return dict(sorted(found.items()))
+
+    async def go_on_from(self, group: str, offsets: Mapping[TP, int]) -> None:
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(after, "", -1) for tp, after in offsets.items()}
+
+        def alter(admin: KafkaAdminClient) -> None:
+            for tp, error in admin.alter_group_offsets(group, wanted).items():
+                if error is UnknownMemberIdError:  # what Kafka says of a group that has members
+                    raise LogBusy(f"group {group!r} has a member: stop it first")
+                _raise_for(error.errno, TP(*tp))
+
+        await self._as_admin(alter)
 
     # --- asking Kafka
 

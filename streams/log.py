@@ -115,6 +115,13 @@ class Log(Protocol):
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """For each partition where the group goes on; those it never committed are absent."""
 
+    async def go_on_from(self, group: str, offsets: Mapping[TP, int]) -> None:
+        """Make a group go on from these offsets, back or forth; its other partitions stay where they are.
+
+        Raises:
+            LogBusy: the group has a member, who would commit over it.
+        """
+
     async def subscribe(self, group: str, topics: Iterable[str]) -> Subscription:
         """Join a group; a group without a committed offset starts at the beginning."""
 

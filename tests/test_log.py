@@ -22,7 +22,7 @@ from schemas.errors import TidewireError
 from streams import embedded
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
-from streams.log import TP, Log, LogUnavailable, Outgoing, Record, Subscription, murmur2, partition_of
+from streams.log import TP, Log, LogBusy, LogUnavailable, Outgoing, Record, Subscription, murmur2, partition_of
 
 WEEK_MS = 7 * 86_400_000
 LARGEST_RECORD_BYTES = 16 * 1024 * 1024
@@ -573,6 +573,22 @@ async def test_a_member_that_leaves_hands_over_what_it_did_not_commit(ground: Gr
     await two.close()
 
 
+async def test_a_group_without_members_can_be_put_back_and_no_other(ground: Ground, log: Log) -> None:
+    topic = await ground.topic(partitions=1)
+    await log.append(topic, numbered(6))
+    member = await log.subscribe("g1", [topic])
+    await gather(member, 6)
+    await member.commit({TP(topic, 0): 6})
+
+    with pytest.raises(LogBusy, match="'g1' has a member"):
+        await log.go_on_from("g1", {TP(topic, 0): 2})
+    await member.close()
+    await log.go_on_from("g1", {TP(topic, 0): 2})
+
+    assert await log.committed("g1", topic) == {0: 2}
+    assert values(await as_group(log, "g1", topic, 4)) == [b"2", b"3", b"4", b"5"]
+
+
 async def test_a_commit_for_a_partition_that_was_taken_is_let_go(ground: Ground, log: Log) -> None:
     topic = await ground.topic(partitions=2)
     await log.append(topic, [Outgoing(b"", b"%d" % i, i % 2) for i in range(20)])
@@ -695,6 +711,55 @@ async def main(url, group, topic):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+async def test_a_copy_is_the_log_at_one_moment_while_appends_go_on(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log.db", fsync=False)
+    await log.start()
+    await log.create_topic("t", 2, None)
+    await log.append("t", [Outgoing(b"k", b"%d" % i, 0) for i in range(2_000)])
+    await log.commit("stage", {TP("t", 0): 1_500})
+    await log.commit("sink", {TP("t", 0): 1_400, TP("t", 1): 0})
+
+    async def append_on() -> None:
+        for i in range(2_000, 2_200):
+            await log.append("t", [Outgoing(b"k", b"%d" % i, 0)])
+
+    appending = asyncio.create_task(append_on())
+    await log.copy_to(tmp_path / "copy.db", {"sink": {TP("t", 0): 700}})
+    await appending
+    copy = EmbeddedLog(tmp_path / "copy.db")
+    await copy.start()
+
+    try:
+        records = await copy.read(TP("t", 0), 0, 10_000)
+        assert 2_000 <= len(records) <= 2_200
+        assert values(records) == [b"%d" % i for i in range(len(records))]
+        assert await copy.topics() == await log.topics()
+        assert (await copy.bounds("t"))[0] == (0, len(records))
+        assert await copy.committed("stage", "t") == {0: 1_500}
+        assert await copy.committed("sink", "t") == {0: 700}
+    finally:
+        await copy.stop()
+        await log.stop()
+
+
+async def test_a_damaged_log_is_not_copied_as_if_it_were_whole(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log.db", fsync=False)
+    await log.start()
+    await log.create_topic("t", 1, None)
+    await log.append("t", [Outgoing(b"k%d" % i, b"v" * 500, 0) for i in range(2_000)])
+    await log.stop()
+    with (tmp_path / "log.db").open("r+b") as file:
+        file.seek(20 * 8_192)
+        file.write(b"\xff" * 8_192)
+    await log.start()
+
+    try:
+        with pytest.raises(TidewireError, match="damaged|cannot be copied"):
+            await log.copy_to(tmp_path / "copy.db", {})
+    finally:
+        await log.stop()
 
 
 @pytest.mark.slow
