@@ -35,6 +35,7 @@ READERS = 4  # queries at a time; more wait
 LONGEST_QUERY_S = 30.0
 LONGEST_ANSWER_ROWS = 1_000_000
 MOST_MEMORY_BYTES = 4 * 1024**3  # of one query
+_BLOCK_BYTES = 1024 * 1024
 OLDEST_SERVER = (25, 8)  # JSON as stable type, and dots in its keys kept apart
 
 _FORMAT = "JSONCompactEachRowWithNamesAndTypes"
@@ -236,6 +237,45 @@ class Analytics:
             f"`{table}`", list(columns.values()), list(columns), column_oriented=True,
             column_type_names=[types[name] for name in columns], settings=_texts(_WRITE_SETTINGS),
         )  # fmt: skip
+
+    async def dump(self, table: str, write: Callable[[bytes], object]) -> None:
+        """Give the rows of a table, as they stand, to `write`, block after block in format Native; from a thread.
+
+        Rows that are inserted meanwhile may be among them or not. What `write` raises ends it, where it is no OSError.
+        """
+        await asyncio.to_thread(self._with_client, None, partial(self._dump, table, write))
+
+    def _dump(self, table: str, write: Callable[[bytes], object], client: Any) -> None:
+        # One thread: a copy may take long, and must not take the memory of what goes on beside it.
+        sql = f"SELECT * FROM `{table}` SETTINGS max_threads = 1"  # noqa: S608 - a name that ClickHouse told
+        # A server that fails halfway would else end the answer with its error, which looks like rows.
+        settings = None if self.place.path is not None else {"wait_end_of_query": "1"}
+        stream = client.raw_stream(sql, settings=settings, fmt="Native")
+        try:
+            while block := stream.read(_BLOCK_BYTES):
+                write(block)
+        finally:
+            stream.close()
+
+    async def load(self, table: str, file: Path) -> None:
+        """Insert what `dump` gave, out of a file packed by lz4.
+
+        Raises:
+            RowsRefused: the rows are none of this table.
+        """
+        await self._in(self._writing, self._with_client, None, partial(self._load, table, file))
+
+    def _load(self, table: str, file: Path, client: Any) -> None:
+        settings = {"max_partitions_per_insert_block": 1_000, "optimize_on_insert": 0,
+                    "input_format_skip_unknown_fields": 0}  # fmt: skip
+        if self.place.path is not None:
+            told = ", ".join(f"{name} = {value}" for name, value in settings.items())
+            path = str(file.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+            source = f"FROM INFILE '{path}' COMPRESSION 'lz4' SETTINGS {told} FORMAT Native"
+            client.command(f"INSERT INTO `{table}` {source}")
+            return
+        with file.open("rb") as packed:
+            client.raw_insert(f"`{table}`", None, packed, _texts(settings), "Native", "lz4")
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement with every right there is: for migrations, never for what people wrote."""

@@ -756,7 +756,7 @@ async def test_a_damaged_log_is_not_copied_as_if_it_were_whole(tmp_path: Path) -
     await log.start()
 
     try:
-        with pytest.raises(TidewireError, match="damaged|cannot be copied"):
+        with pytest.raises(TidewireError, match=r"damaged|cannot be copied"):
             await log.copy_to(tmp_path / "copy.db", {})
     finally:
         await log.stop()

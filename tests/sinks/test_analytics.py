@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import lz4.frame
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,6 +112,60 @@ async def test_a_query_can_only_read_and_only_clickhouse(either: Analytics) -> N
 async def test_what_reads_is_let_through(either: Analytics) -> None:
     for sql in READING:
         await either.query(sql)
+
+
+ODD_TABLE = """
+CREATE TABLE odd_ones (k String, j JSON, d Decimal(18, 4), l LowCardinality(String), m Map(String, Float64),
+    n Nullable(DateTime64(3, 'UTC')), a Array(LowCardinality(String)), version UInt64, is_deleted UInt8)
+ENGINE = ReplacingMergeTree(version, is_deleted) ORDER BY k
+"""
+
+
+async def test_a_table_dumped_and_loaded_is_the_same_to_the_last_type(either: Analytics, tmp_path: Path) -> None:
+    await either.command(ODD_TABLE)
+    tree = '{"a.b": 1, "a": {"b": 2}, "x": 1.0, "l": [1, {"z": null}]}'
+    await either.insert("odd_ones", {
+        "k": [*HOSTILE, "tree"], "j": ["{}"] * len(HOSTILE) + [tree],
+        "d": [Decimal("-12345678901234.0001")] * (len(HOSTILE) + 1), "version": range(len(HOSTILE) + 1),
+        "n": [None, *range(len(HOSTILE))], "a": [["p", "p"]] * (len(HOSTILE) + 1), "l": [*HOSTILE, "x"],
+        "m": [{"q": 0.1}] * (len(HOSTILE) + 1),
+    })  # fmt: skip
+    question = "SELECT *, JSONAllPathsWithTypes(j) AS types FROM odd_ones ORDER BY k, version"
+    before = await either.query(question)
+    file = tmp_path / "o'd\\d.lz4"
+
+    with lz4.frame.open(file, "wb") as packed:
+        await either.dump("odd_ones", packed.write)
+    await either.command("TRUNCATE TABLE odd_ones")
+    await either.load("odd_ones", file)
+
+    assert await either.query(question) == before
+    assert len(before) == len(HOSTILE) + 1
+
+
+async def test_what_ends_a_dump_reaches_its_caller(either: Analytics) -> None:
+    class DiskFull(Exception):
+        pass
+
+    def fail(block: bytes) -> None:
+        raise DiskFull
+
+    await either.command("CREATE TABLE kept ENGINE = MergeTree ORDER BY n AS SELECT number AS n FROM numbers(9)")
+
+    with pytest.raises(DiskFull):
+        await either.dump("kept", fail)
+    assert await either.query("SELECT count() AS n FROM kept") == [{"n": 9}]
+
+
+async def test_rows_of_another_table_are_refused(either: Analytics, tmp_path: Path) -> None:
+    await either.command("CREATE TABLE one (n UInt64) ENGINE = MergeTree ORDER BY n")
+    await either.command("CREATE TABLE two (other String) ENGINE = MergeTree ORDER BY other")
+    await either.insert("one", {"n": [1]})
+    with lz4.frame.open(tmp_path / "one.lz4", "wb") as packed:
+        await either.dump("one", packed.write)
+
+    with pytest.raises(ClickHouseError):
+        await either.load("two", tmp_path / "one.lz4")
 
 
 async def test_an_answer_that_broke_off_does_not_run_into_the_next(chdb: Analytics) -> None:
