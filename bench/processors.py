@@ -17,8 +17,9 @@ from processors.base import Person
 from processors.fold import Fold
 from processors.histories import BEGIN_MS, event_of
 from processors.registry import load_processors
-from schemas.customer import Part, decode_part, encode_state
+from schemas.customer import Part, decode_part
 from schemas.event import decode_event, encode_event
+from schemas.keyed import encode_state
 from schemas.times import DAY_MS, to_iso
 
 EVENTS = 20_000

@@ -26,10 +26,11 @@ from processors.base import Person, Processor
 from processors.fold import Fold
 from processors.histories import PERSON, RECEIVED_MS, event_of, events_of, history, hostile_flood
 from processors.registry import import_file, processors_of
-from schemas.customer import Part, decode_part, encode_state
+from schemas.customer import Part, decode_part
 from schemas.effects import Row
 from schemas.errors import Refused, shown
 from schemas.event import Event
+from schemas.keyed import encode_state
 from schemas.recent import has_seen, remember, token
 from schemas.rows import encode_json
 from schemas.times import SECOND_MS

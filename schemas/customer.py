@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.keyed import Keyed
+
 
 class Claim(msgspec.Struct, array_like=True, frozen=True, order=True):
     """The evidence on which one key says that another belongs to it. The least claim wins, whatever comes first."""
@@ -64,14 +66,10 @@ class Debt(msgspec.Struct, array_like=True, frozen=True):
     heir: str
 
 
-class Customer(msgspec.Struct, array_like=True):
-    """The record of one person key. The first four fields are its head (`Head`), readable without the rest.
+class Customer(Keyed, array_like=True):
+    """The record of one person key.
 
     Attributes:
-        next_due_ms: of its earliest timer; 0 where there is none.
-        epoch: the highest epoch of an owner that wrote it; see `streams.store`.
-        offset: of the last record of this partition of `events` that was applied to it: the fence.
-        revision: grows by one with every record applied.
         redirect: the key this one was merged into; empty where it stands for itself.
         claim: by which claim it was merged.
         turn: how often the key has changed hands.
@@ -85,40 +83,20 @@ class Customer(msgspec.Struct, array_like=True):
         held: events (`schemas.internal.Forward`, encoded) of parts that are still on their way here.
     """
 
-    next_due_ms: int = 0
-    epoch: int = 0
-    offset: int = -1
-    revision: int = 0
     redirect: str = ""
     claim: Claim | None = None
     turn: int = 0
-    parts: dict[str, Part] = {}
-    links: dict[str, Link] = {}
-    undone: list[str] = []
-    passed: dict[str, list[Via]] = {}
-    debts: list[Debt] = []
+    parts: dict[str, Part] = msgspec.field(default_factory=dict)
+    links: dict[str, Link] = msgspec.field(default_factory=dict)
+    undone: list[str] = msgspec.field(default_factory=list)
+    passed: dict[str, list[Via]] = msgspec.field(default_factory=dict)
+    debts: list[Debt] = msgspec.field(default_factory=list)
     refused: bytes = b""
-    heard: dict[str, tuple[int, int]] = {}
-    held: list[bytes] = []
+    heard: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    held: list[bytes] = msgspec.field(default_factory=list)
 
 
-class Head(msgspec.Struct, array_like=True, order=True):
-    """The first fields of a `Customer`, for those who only compare or look for timers."""
-
-    next_due_ms: int
-    epoch: int
-    offset: int
-    revision: int
-
-    @property
-    def fence(self) -> tuple[int, int, int]:
-        """Of two records of a key the one with the higher fence is the newer, whichever was written later."""
-        return self.epoch, self.offset, self.revision
-
-
-encode_state = msgspec.msgpack.Encoder().encode
 decode_customer = msgspec.msgpack.Decoder(Customer).decode
-decode_head = msgspec.msgpack.Decoder(Head).decode
 decode_part = msgspec.msgpack.Decoder(Part).decode
 
 decode_parts = msgspec.msgpack.Decoder(dict[str, Part]).decode

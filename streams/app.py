@@ -1,4 +1,4 @@
-"""The Faust app of the customer stage: group membership, rebalancing and commits; the work itself is the worker's."""
+"""The Faust app of a stage: group membership, rebalancing and commits; the work itself is the worker's."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import faust
 import structlog
+from faust.types import TP as FaustTP
 
 from config.settings import Settings
-from processors.fold import Fold
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
 from streams.log import TP, Log
 from streams.metrics import StageMetrics
 from streams.transport import Batch, BatchSchema, register
-from streams.worker import EVENTS, GROUP, Worker
+from streams.worker import EVENTS, GROUP, Stage, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -37,11 +37,11 @@ def end_process(what: str, error: BaseException | None) -> None:
     os._exit(EXIT_BUG)
 
 
-class CustomerApp:
-    """The customer stage as a member of its group. Start it in the event loop it is to run in."""
+class StageApp:
+    """A stage as a member of its group. Start it in the event loop it is to run in."""
 
     def __init__(
-        self, log_: Log, fold: Fold, settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process
+        self, log_: Log, stage: Stage[Any], settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process
     ) -> None:
         register()
         logging.getLogger("faust").setLevel(logging.WARNING)
@@ -75,10 +75,10 @@ class CustomerApp:
         )
         self.faust.ground = log_
         self.faust.kafka_options = {} if not isinstance(log_, KafkaLog) else log_.client_options
-        self.worker = Worker(
-            log_, fold, folder=settings.data / "customers", mark=self._mark, metrics=metrics,
+        self.worker: Worker[Any] = Worker(
+            log_, stage, folder=settings.data / "customers", reading=self, metrics=metrics,
             checkpoint_records=settings.checkpoint_records, checkpoint_ms=settings.checkpoint_ms,
-            hot_customers=settings.hot_customers, most_links=settings.most_links,
+            hot_states=settings.hot_customers,
             lease_s=None if is_embedded else SESSION_TIMEOUT_S * 0.8,
         )  # fmt: skip
         self.faust.agent(self.faust.topic(EVENTS, schema=BatchSchema()), name="customers")(self._agent)
@@ -100,8 +100,18 @@ class CustomerApp:
         await self.worker.stop()
         await self.faust.stop()
 
-    def _mark(self, partition: int, offset: int) -> None:
+    # --- what the worker tells
+
+    def mark(self, partition: int, offset: int) -> None:
         self.faust.consumer.mark(TP(EVENTS, partition), offset)
+
+    def pause(self, partition: int) -> None:
+        self.faust.consumer.pause_partitions({FaustTP(EVENTS, partition)})
+
+    def resume(self, partition: int) -> None:
+        self.faust.consumer.resume_partitions({FaustTP(EVENTS, partition)})
+
+    # --- what Faust tells
 
     async def _agent(self, stream: Any) -> None:
         # Nothing may raise out of here: Faust would take what raised for done.

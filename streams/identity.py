@@ -12,10 +12,11 @@ there: every part sees its events in the order of the log, wherever it is.
 
 from __future__ import annotations
 
-from schemas.customer import Claim, Customer, Debt, Link, Part, Via, decode_parts, encode_state
+from schemas.customer import Claim, Customer, Debt, Link, Part, Via, decode_parts
 from schemas.effects import Decision
 from schemas.event import Event
 from schemas.internal import Absorb, Merge, Refuse, Release, Unmerge, Vouch
+from schemas.keyed import encode_state
 from schemas.keys import anonymous_key, is_user, user_key
 from schemas.rows import Identity
 from schemas.times import from_ms
@@ -25,6 +26,7 @@ PROCESSOR = "identity"  # the name that decisions of this page carry
 
 EARLIER = "another person has the earlier claim"
 UNMERGED = "unmerged"
+ABSORB_BYTES = 1024 * 1024  # of parts in one message
 
 
 def linked_keys(event: Event) -> list[str]:
@@ -106,8 +108,21 @@ def hand_over(key: str, customer: Customer, to: str, out: Outbox) -> None:
         customer.passed[part_key] = part.via
         part.via = [step, *part.via]
         part.moves += 1
-    if parts:
-        out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
+    send_parts(to, parts, out)
+
+
+def send_parts(to: str, parts: dict[str, Part], out: Outbox) -> None:
+    """Send parts, in as many messages as they need: many large ones may not fit one record of the log."""
+    load: dict[str, Part] = {}
+    size = 0
+    for part_key, part in parts.items():
+        load[part_key] = part
+        size += len(encode_state(part)) if len(parts) > 1 else 0
+        if size > ABSORB_BYTES:
+            out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, parts=encode_state(load)))
+            load, size = {}, 0
+    if load:
+        out.send(Absorb(to=to, origin=out.origin, at_ms=out.at_ms, parts=encode_state(load)))
 
 
 def on_absorb(key: str, customer: Customer, message: Absorb) -> None:
@@ -165,7 +180,7 @@ def pay_debts(customer: Customer, out: Outbox) -> None:
             part.moves += 1
             owed.setdefault(debt.heir, {})[part_key] = part
     for heir, parts in owed.items():
-        out.send(Absorb(to=heir, origin=out.origin, at_ms=out.at_ms, parts=encode_state(parts)))
+        send_parts(heir, parts, out)
 
 
 def on_unmerge(key: str, customer: Customer, message: Unmerge, out: Outbox) -> None:

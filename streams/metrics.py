@@ -33,6 +33,9 @@ class StageMetrics:
             "While records wait: how long ago the last record handled was written; else 0.", registry=registry)
         self.owned_partitions = Gauge("tidewire_stage_owned_partitions", "Partitions this worker owns.",
                                       registry=registry)  # fmt: skip
+        self.stopped_partitions = Gauge(
+            "tidewire_stage_stopped_partitions", "Owned partitions that stopped rather than become dead letters.",
+            registry=registry)  # fmt: skip
         self.hot_customers = Gauge("tidewire_stage_hot_customers", "Customer records in memory.", registry=registry)
         self.restored = Counter("tidewire_stage_restored_records", "Changelog records read to restore state.",
                                 registry=registry)  # fmt: skip

@@ -154,10 +154,12 @@ async def _start_behind(
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
     if "worker" in roles:
-        from streams.app import CustomerApp
+        from streams.app import StageApp
         from streams.metrics import StageMetrics
+        from streams.stage import CustomerStage
 
-        customers = CustomerApp(log_, fold, settings, StageMetrics(registry))
+        stage = CustomerStage(fold, partitions=log_.partitions("events"), most_links=settings.most_links)
+        customers = StageApp(log_, stage, settings, StageMetrics(registry))
         await customers.start()
         stack.push_async_callback(customers.stop)
 

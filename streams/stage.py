@@ -7,14 +7,16 @@ duplicate, may it be used, and only then the processors. What follows goes to th
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from processors.base import Person
 from processors.fold import Done, Fold, ProcessorFailed
-from schemas.customer import Customer, Part, Via, decode_part, encode_state
-from schemas.effects import Row
+from schemas.customer import Customer, Part, Via, decode_part
+from schemas.effects import Decision, Row
 from schemas.errors import Refused
 from schemas.event import Event, decode_event
 from schemas.internal import (
@@ -31,11 +33,16 @@ from schemas.internal import (
     encode_internal,
     is_internal,
 )
+from schemas.keyed import encode_state
 from schemas.recent import has_seen, remember, token
+from schemas.rows import Portrait, encode_json
+from schemas.times import from_ms
+from streams.dead_letters import DeadLetterLimit
 from streams.identity import (
     claim_key,
     claim_keys,
     hand_over,
+    identities_of,
     on_absorb,
     on_merge,
     on_refuse,
@@ -44,23 +51,15 @@ from streams.identity import (
     pay_debts,
     since_here,
 )
-from streams.log import Record, partition_of
+from streams.log import Outgoing, Record, partition_of
 from streams.outbox import Outbox
+from streams.worker import States
+
+log = structlog.get_logger(__name__)
 
 MOST_HELD = 1_000  # events of one person that wait for history on its way; usually it is there in milliseconds
-
-
-class Customers(Protocol):
-    """The records of one partition, as the stage changes them."""
-
-    def get(self, key: str) -> Customer:
-        """The record of a key, a new one where there is none."""
-
-    def touch(self, key: str, customer: Customer) -> None:
-        """The record was changed."""
-
-    def show(self, key: str) -> None:
-        """What is known of the person was changed."""
+MOST_HELD_BYTES = 2 * 1024 * 1024
+MOST_EMPTY_PARTS = 10_000  # so many parts of an outgrown record are kept empty; of more, nothing is kept
 
 
 class Arrival(NamedTuple):
@@ -88,36 +87,86 @@ class Arrival(NamedTuple):
                        fence=self.fence, offset=self.offset, event=msgspec.Raw(self.raw))  # fmt: skip
 
 
-class Stage:
-    """Handles records. `counts` says how many went which way."""
+class CustomerStage:
+    """The stage (`streams.worker.Stage`) that keeps people."""
+
+    State = Customer
 
     def __init__(self, fold: Fold, *, partitions: int, most_links: int) -> None:
         self.fold = fold
+        self.table_of = fold.table_of
         self.partitions = partitions
         self.most_links = most_links
         self.counts: Counter[str] = Counter()
         self.is_careful = False
         """While set, a processor that raises costs only its record: what it had changed is put back."""
+        self._limit = DeadLetterLimit()
 
-    def handle(self, record: Record, customers: Customers, out: Outbox) -> None:
-        """Apply one record of a partition to the persons of that partition.
+    def handle(
+        self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
+    ) -> int:  # fmt: skip
+        """Apply records of a partition to the persons of that partition, until `limit` says to stop.
 
         Raises:
             ProcessorFailed: unless `is_careful`.
         """
-        try:
-            if record.headers and is_internal(record.headers):
-                self._internal(record, customers, out)
+        self._limit = limit
+        for handled, record in enumerate(records, 1):
+            try:
+                if record.headers and is_internal(record.headers):
+                    self._internal(record, customers, out)
+                else:
+                    self._event(record, customers, out)
+            except Refused as refused:
+                self.counts["rejected"] += 1
+                out.begin(_origin(record), record.timestamp_ms)
+                out.reject(refused, record)
+                limit.count(record.offset)
+            if limit.why:
+                return handled
+        return len(records)
+
+    def next_due_ms(self, customer: Customer) -> int:
+        """When the earliest timer of a person is due; 0 where there is none."""
+        return min((due for part in customer.parts.values() for due in part.timers.values()), default=0)
+
+    def portrait(self, key: str, customer: Customer, at_ms: int) -> Outgoing:
+        """What is known of a person."""
+        portrait = Portrait(key=key, workspace=key.partition("/")[0], revision=customer.revision, at=from_ms(at_ms))
+        if customer.redirect:
+            portrait.merged_into = customer.redirect
+        else:
+            portrait.identities = identities_of(key, customer)
+            portrait.sections, failures = self.fold.portrait_without_failures(customer.parts)
+            for failed in failures:
+                self.counts["not_shown"] += 1
+                log.error("processor_failed_to_show", processor=failed.processor, error=str(failed),
+                          exc_info=failed.__cause__)  # fmt: skip
+        return Outgoing(key.encode(), encode_json(portrait))
+
+    def shrink(self, key: str, customer: Customer, limit_bytes: int, out: Outbox) -> None:
+        """Leave what is known of the largest parts out of an outgrown record, her own key's last. Their events stand in
+        ClickHouse. A person grows like that only when somebody means her to: each part is bounded."""
+        sizes = {part_key: len(encode_state(part)) for part_key, part in customer.parts.items()}
+        size = sum(sizes.values())
+        left_out = 0
+        for part_key in sorted(sizes, key=lambda part_key: (part_key == key, -sizes[part_key])):
+            if size <= limit_bytes // 2:
+                break
+            if left_out < MOST_EMPTY_PARTS:
+                part = customer.parts[part_key]
+                part.sections, part.timers, part.seen = {}, {}, b""
+                size -= sizes[part_key] - len(encode_state(part))
             else:
-                self._event(record, customers, out)
-        except Refused as refused:
-            self.counts["rejected"] += 1
-            out.begin(_origin(record), record.timestamp_ms)
-            out.reject(refused, record)
+                del customer.parts[part_key]
+                size -= sizes[part_key]
+            left_out += 1
+        out.decide(key, "identity", Decision("history_left_out", key, {
+            "why": f"the record outgrew {limit_bytes} bytes", "keys": left_out}))  # fmt: skip
 
     # --- events
 
-    def _event(self, record: Record, customers: Customers, out: Outbox) -> None:
+    def _event(self, record: Record, customers: States[Customer], out: Outbox) -> None:
         event = decode_event(record.value)
         key = event.key
         customer = customers.get(key)
@@ -140,13 +189,13 @@ class Stage:
         # Asked only where the partition has no record of the key: a misplaced key never gets one.
         return partition_of(key.encode(), self.partitions) != record.partition
 
-    def _step(self, key: str, customer: Customer, offset: int, customers: Customers) -> None:
+    def _step(self, key: str, customer: Customer, offset: int, customers: States[Customer]) -> None:
         customer.offset = offset
         customer.revision += 1
         customers.touch(key, customer)
 
     def _arrive(
-        self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox
+        self, key: str, customer: Customer, arrival: Arrival, customers: States[Customer], out: Outbox
     ) -> None:
         """An event at its own key: if it can be used it may claim other keys, and goes where its part is."""
         event = arrival.event
@@ -160,12 +209,13 @@ class Stage:
         except ProcessorFailed as failed:
             if not self.is_careful:
                 raise
+            self._limit.count(customer.offset)
             self._refuse(customer, _bug(failed), arrival, out)
             return
         claim_keys(key, customer, event, self.most_links, out)
         self._follow(key, customer, arrival, customers, out)
 
-    def _follow(self, key: str, customer: Customer, arrival: Arrival, customers: Customers, out: Outbox) -> None:
+    def _follow(self, key: str, customer: Customer, arrival: Arrival, customers: States[Customer], out: Outbox) -> None:
         """An event follows its part: on to where it was handed, else it is applied here, at once or when it is here."""
         if customer.redirect and customer.passed.get(arrival.part) == arrival.way_to(key):
             self.counts["forwarded"] += 1
@@ -199,6 +249,7 @@ class Stage:
             if not self.is_careful:
                 raise
             customer.parts[part_key] = decode_part(before)
+            self._limit.count(customer.offset)
             self._refuse(customer, _bug(failed), arrival, out)
             return
         part.seen = remember(part.seen, seen_token, event.received_ms)
@@ -226,7 +277,7 @@ class Stage:
 
     def _hold(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
         """Keep an event until the part it belongs to is here, having come the same way."""
-        if len(customer.held) >= MOST_HELD:
+        if len(customer.held) >= MOST_HELD or sum(map(len, customer.held)) > MOST_HELD_BYTES:
             late = Refused(f"the history of {arrival.part} is still on its way to the person it was merged into",
                            mend="Re-drive it in a minute.")  # fmt: skip
             self._reject(late, arrival, out)
@@ -244,7 +295,7 @@ class Stage:
 
     # --- the stage's own messages
 
-    def _internal(self, record: Record, customers: Customers, out: Outbox) -> None:
+    def _internal(self, record: Record, customers: States[Customer], out: Outbox) -> None:
         try:
             message: Internal = decode_internal(record.value or b"")
         except msgspec.DecodeError as error:
@@ -283,7 +334,9 @@ class Stage:
                 self._tick(key, customer, message, record, out)
         customers.show(key)
 
-    def _forward(self, key: str, customer: Customer, message: Forward, customers: Customers, out: Outbox) -> None:
+    def _forward(
+        self, key: str, customer: Customer, message: Forward, customers: States[Customer], out: Outbox
+    ) -> None:
         if key == message.part and not message.path:  # it had stood in the wrong partition
             self._arrive(key, customer, Arrival.of(message), customers, out)
         else:
@@ -317,6 +370,7 @@ class Stage:
                 own = f"{failed.processor}:"
                 part.timers = {name: due for name, due in part.timers.items() if not name.startswith(own)}
                 self.counts["rejected"] += 1
+                self._limit.count(record.offset)
                 out.reject(_bug(failed), record, workspace=key.partition("/")[0], key=key)
                 continue
             part.applied += 1  # the versions of its rows must grow
@@ -336,11 +390,6 @@ def _bug(failed: ProcessorFailed) -> Refused:
                       mend="It is a bug in that processor: mend it, then re-drive.")  # fmt: skip
     refused.processor = failed.processor
     return refused
-
-
-def next_due_ms(customer: Customer) -> int:
-    """When the earliest timer of a person is due; 0 where there is none."""
-    return min((due for part in customer.parts.values() for due in part.timers.values()), default=0)
 
 
 def _token(event: Event) -> bytes:

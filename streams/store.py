@@ -1,6 +1,6 @@
-"""The customer records of one partition on disk: RocksDB, with an index of the timers in order of time.
+"""The keyed states of one partition on disk: RocksDB, with an index of the timers in order of time.
 
-Written without RocksDB's own log: the changelog topic is the log. Each write holds the records and the offset in the
+Written without RocksDB's own log: the changelog topic is the log. Each write holds the states and the offset in the
 changelog up to which the store is complete, so after a crash the store is whole as of some earlier moment, and the
 rest comes from the changelog.
 """
@@ -12,18 +12,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.customer import decode_head
 from schemas.errors import TidewireError, Unreachable
+from schemas.keyed import decode_head
 
 _RECORD, _TIMER, _META = b"c", b"t", b"m"
 _NEXT = _META + b"changelog"  # the offset in the changelog to go on from
 _EPOCH = _META + b"epoch"  # the highest epoch met in the changelog
 _LOG = _META + b"log"  # id of the changelog topic the store belongs to
-_EVENTS = _META + b"events"  # id of the topic `events` that the offsets in the records mean
+_EVENTS = _META + b"events"  # id of the topic `events` that the offsets in the states mean
+_STOPPED = _META + b"stopped"
+_GO_ON = _META + b"go_on"
 
 
 class Change(NamedTuple):
-    """A record to store, or, without a value, to remove. The due times say how the timer index changes."""
+    """A state to store, or, without a value, to remove. The due times say how the timer index changes."""
 
     key: bytes
     value: bytes | None
@@ -31,8 +33,8 @@ class Change(NamedTuple):
     due_ms: int
 
 
-class CustomerStore:
-    """One partition's records. Calls block for microseconds to milliseconds."""
+class StateStore:
+    """One partition's states. Calls block for microseconds to milliseconds."""
 
     def __init__(self, folder: Path) -> None:
         """Open, or make.
@@ -97,7 +99,15 @@ class CustomerStore:
         self._db.put(_LOG, changelog.encode(), write_opt=self._options)
         self._db.put(_EVENTS, events.encode(), write_opt=self._options)
 
-    # --- records
+    def notes(self) -> tuple[bytes, bytes]:
+        """The newest notes of the changelog, that the partition stopped and that it may go on; empty where none."""
+        return self._db.get(_STOPPED) or b"", self._db.get(_GO_ON) or b""
+
+    def set_notes(self, stopped: bytes, go_on: bytes) -> None:
+        self._db.put(_STOPPED, stopped, write_opt=self._options)
+        self._db.put(_GO_ON, go_on, write_opt=self._options)
+
+    # --- states
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = self._db.get([_RECORD + key for key in keys])
@@ -123,9 +133,9 @@ class CustomerStore:
         self._db.write(batch, write_opt=self._options)
 
     def due(self, now_ms: int, most: int) -> list[tuple[int, bytes]]:
-        """The earliest timers due at `now_ms`, with their person keys, in order of time.
+        """The earliest timers due at `now_ms`, with their keys, in order of time.
 
-        Entries that their record does not know any more, as a recovery leaves them, are removed on the way.
+        Entries that their state does not know any more, as a recovery leaves them, are removed on the way.
         """
         entries: list[tuple[int, bytes]] = []
         for entry in self._db.keys(from_key=_TIMER):
@@ -142,7 +152,7 @@ class CustomerStore:
         return found
 
     def keys(self) -> Iterable[bytes]:
-        """Every person key."""
+        """Every key."""
         for key in self._db.keys(from_key=_RECORD):
             if key[:1] != _RECORD:
                 return

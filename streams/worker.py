@@ -1,8 +1,9 @@
-"""The worker: owns partitions, feeds their records to the stage, and makes what follows durable, in this order:
+"""The worker, the engine of a stage: owns partitions, feeds their records to the stage, and makes what follows durable,
+in this order:
 
     1. messages, decisions and dead letters leave after each batch; rows and portraits with the checkpoint
     2. the log acknowledged all of it
-    3. the changed customer records go to the changelog, which acknowledges them
+    3. the changed states go to the changelog, which acknowledges them
     4. they go to disk
     5. the partition is marked: its offset may be committed
 
@@ -14,90 +15,162 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import msgspec
 import structlog
 
-from processors.fold import Fold, ProcessorFailed
-from schemas.customer import Customer
+from processors.base import Table
+from processors.fold import ProcessorFailed
+from schemas.effects import Decision
 from schemas.internal import HEADERS, Tick, encode_internal
-from schemas.rows import Portrait, encode_json
-from schemas.times import from_ms
-from streams.customers import CHANGELOG, Encoded, PartitionCustomers
-from streams.identity import identities_of
+from schemas.keyed import Keyed
+from schemas.times import to_iso
+from streams.dead_letters import DeadLetterLimit, Stopped
 from streams.log import Log, LogBusy, Outgoing, Record
 from streams.metrics import StageMetrics
 from streams.outbox import Outbox
 from streams.sender import Sender, append_surely
-from streams.stage import Stage
-from streams.store import CustomerStore
+from streams.states import CHANGELOG, Encoded, PartitionStates
+from streams.store import StateStore
 
 log = structlog.get_logger(__name__)
 
 GROUP = "tidewire-customers"
 EVENTS = "events"
 SLICE = 250  # records handled between two turns of the event loop, so that requests are answered meanwhile
-ENCODE_SLICE = 500  # customer records encoded between two turns
+ENCODE_SLICE = 500  # states encoded between two turns
 PORTRAIT_SLICE = 100  # likewise portraits
 TICK_EVERY_S = 1.0
 LIVE_EVERY_S = 0.5
 MOST_TICKS = 2_000  # timers of one partition sent at once
 MOST_DIRTY_CHECKPOINTS = 4  # how far processing may run ahead of a slow checkpoint
 
-Mark = Callable[[int, int], None]
+LARGEST_STATE_BYTES = 8 * 1024 * 1024  # the log takes records of twice that
+
+S = TypeVar("S", bound=Keyed)
 
 
-class _Owned:
+class States(Protocol[S]):
+    """The states of one partition, as a stage sees and changes them."""
+
+    def get(self, key: str) -> S:
+        """The state of a key, a new one where there is none."""
+
+    def touch(self, key: str, state: S) -> None:
+        """The state was changed."""
+
+    def show(self, key: str) -> None:
+        """What is shown of it was changed: its portrait leaves with the next checkpoint."""
+
+
+class Stage(Protocol[S]):
+    """What records do to states. Pure: no clock, no log, no disk.
+
+    A stage skips a record whose offset is not beyond `state.offset`, which it moves on: the record was applied before.
+
+    Attributes:
+        counts: how many records went which way, since the worker last took them.
+        is_careful: while set, a processor that raises costs only its record.
+    """
+
+    counts: Counter[str]
+    is_careful: bool
+
+    @property
+    def State(self) -> type[S]:
+        """The type of its states."""
+
+    @property
+    def table_of(self) -> Mapping[type[msgspec.Struct], Table]:
+        """The tables of the rows it puts into the outbox."""
+
+    def handle(self, records: Sequence[Record], states: States[S], out: Outbox, limit: DeadLetterLimit) -> int:
+        """Apply records of one partition, in order. Returns how many: all, unless the limit says to stop.
+
+        Raises:
+            ProcessorFailed: a processor raised. States may be half changed; the worker goes back and is careful.
+        """
+
+    def next_due_ms(self, state: S) -> int:
+        """When the earliest timer of a state is due; 0 where there is none."""
+
+    def portrait(self, key: str, state: S, at_ms: int) -> Outgoing | None:
+        """What topic `profiles` is to say of a state, for keys that were shown."""
+
+    def shrink(self, key: str, state: S, limit_bytes: int, out: Outbox) -> None:
+        """The state has outgrown `limit_bytes`: leave out of it what is largest, and say so."""
+
+
+class Reading(Protocol):
+    """What the worker tells those who read for it."""
+
+    def mark(self, partition: int, offset: int) -> None:
+        """Everything before `offset` is durable: it may be committed."""
+
+    def pause(self, partition: int) -> None:
+        """Bring no more records of a partition, until `resume`."""
+
+    def resume(self, partition: int) -> None: ...
+
+
+class _Owned(Generic[S]):
     """A partition this worker owns.
 
     Attributes:
         next: the offset after the last record handled.
         marked: the offset that may be committed.
         since: batches handled since the last checkpoint, to be handled again when one of them fails.
+        waiting: batches that came while the partition stood still.
     """
 
-    def __init__(self, customers: PartitionCustomers, marked: int) -> None:
-        self.customers = customers
+    def __init__(self, states: PartitionStates[S], marked: int) -> None:
+        self.states = states
         self.next = self.marked = marked
         self.since: list[Sequence[Record]] = []
+        self.waiting: list[Sequence[Record]] = []
+        self.notes: list[Outgoing] = []
+        self.limit = DeadLetterLimit()
+        self.limit.go_on(states.free_until)
         self.last_ms = 0
         self.ticking: dict[str, int] = {}
 
 
-class _Taken(NamedTuple):
-    """What a checkpoint makes durable: the batches it stands for and the offsets they end at; customer records, those
-    whose portraits changed, and rows."""
+class _Taken(NamedTuple, Generic[S]):
+    """What a checkpoint makes durable: the batches it stands for and the offsets they end at; states, those whose
+    portraits changed, rows, and notes of partitions."""
 
-    since: list[tuple[_Owned, list[Sequence[Record]]]]
+    since: list[tuple[_Owned[S], list[Sequence[Record]]]]
     marks: list[tuple[int, int]]
-    encoded: list[tuple[_Owned, list[Encoded]]]
-    shown: list[tuple[str, Customer]]
+    encoded: list[tuple[_Owned[S], list[Encoded]]]
+    shown: list[tuple[str, S]]
     rows: list[Outgoing]
+    notes: list[Outgoing]
 
 
-class Worker:
-    """Handles the partitions it is given. `mark(partition, offset)` is called when an offset may be committed."""
+class Worker(Generic[S]):
+    """Runs a stage over the partitions it is given."""
 
     def __init__(
-        self, log_: Log, fold: Fold, *, folder: Path, mark: Mark, metrics: StageMetrics, checkpoint_records: int,
-        checkpoint_ms: int, hot_customers: int, most_links: int, lease_s: float | None = None,
+        self, log_: Log, stage: Stage[S], *, folder: Path, reading: Reading, metrics: StageMetrics,
+        checkpoint_records: int, checkpoint_ms: int, hot_states: int, lease_s: float | None = None,
     ) -> None:  # fmt: skip
         """`lease_s`: a worker that stood still for longer may have lost its partitions, and writes nothing more."""
         self._log = log_
-        self._fold = fold
+        self._stage = stage
         self._folder = folder
-        self._mark = mark
+        self._reading = reading
         self._metrics = metrics
         self._checkpoint_records = checkpoint_records
         self._checkpoint_s = checkpoint_ms / 1000
-        self._hot_customers = hot_customers
+        self._most_hot = max(100, hot_states // log_.partitions(EVENTS))
         self._lease_s = lease_s
-        self._stage = Stage(fold, partitions=log_.partitions(EVENTS), most_links=most_links)
-        self._outbox = Outbox(fold.table_of)
+        self._outbox = Outbox(stage.table_of)
         self._sender = Sender(log_)
-        self._owned: dict[int, _Owned] = {}
+        self._owned: dict[int, _Owned[S]] = {}
         self._lock = asyncio.Lock()  # one at a time: a batch, the taking of changes, the coming and going of partitions
         self._checkpointing = asyncio.Lock()
         self._records_since = 0
@@ -106,7 +179,7 @@ class Worker:
         self._alive_at = time.monotonic()
         self._latest_ms = 0
         self.behind = 0
-        """Records of the owned partitions not yet marked, as of the last second."""
+        """Records of the owned partitions not yet marked, as of the last second; without those that stand still."""
         self._tasks: list[asyncio.Task[None]] = []
         self._on_failure: Callable[[BaseException], None] = _raise
 
@@ -144,22 +217,24 @@ class Worker:
                 if partition in self._owned:
                     continue
                 began = time.monotonic()
-                store = CustomerStore(self._folder / f"customers-{partition}")
-                customers = PartitionCustomers(
-                    partition, store, self._log, max(100, self._hot_customers // self._stage.partitions)
-                )
+                states = PartitionStates(
+                    partition, StateStore(self._folder / f"{CHANGELOG}-{partition}"), self._log,
+                    state=self._stage.State, next_due_ms=self._stage.next_due_ms, most_hot=self._most_hot,
+                )  # fmt: skip
                 try:
-                    restored = await customers.restore(generation)
+                    restored = await states.restore(generation)
                 except BaseException:
-                    customers.close()
+                    states.close()
                     raise
-                self._owned[partition] = _Owned(customers, committed.get(partition, bounds[partition][0]))
+                self._owned[partition] = _Owned(states, committed.get(partition, bounds[partition][0]))
                 seconds = time.monotonic() - began
                 self._metrics.restored.inc(restored)
                 self._metrics.restore_seconds.observe(seconds)
                 log.info("partition_owned", partition=partition, restored=restored, seconds=round(seconds, 3),
-                         epoch=customers.epoch)  # fmt: skip
-            self._metrics.owned_partitions.set(len(self._owned))
+                         epoch=states.epoch)  # fmt: skip
+                if states.stopped is not None:
+                    self._stand_still(partition, states.stopped)
+            self._count_partitions()
 
     async def release(self, partitions: Iterable[int], timeout_s: float = 20.0) -> None:
         """Give partitions up, after a checkpoint. Without it, in time, the next owner does some records again."""
@@ -175,50 +250,117 @@ class Worker:
             log.warning("released_without_checkpoint", partitions=leaving)
         async with self._checkpointing, self._lock:
             for partition in leaving:
-                self._owned.pop(partition).customers.close()
-            self._metrics.owned_partitions.set(len(self._owned))
+                self._owned.pop(partition).states.close()
+            self._count_partitions()
         log.info("partitions_released", partitions=leaving)
 
     # --- records
 
     async def process(self, partition: int, records: Sequence[Record]) -> None:
-        """Handle one batch of a partition. Returns before it is durable; see `mark`."""
+        """Handle one batch of a partition. Returns before it is durable; see `Reading.mark`."""
         async with self._lock:
             owned = self._owned.get(partition)
             if owned is None:  # it was revoked while the batch waited
                 return
-            if not self._due_at:
-                self._due_at = time.monotonic() + self._checkpoint_s
-            if records[0].offset > owned.next:  # markers of transactions make such gaps; nothing else should
-                log.warning("offsets_skipped", partition=partition, expected=owned.next, found=records[0].offset)
-            owned.since.append(records)
-            owned.next = max(owned.next, records[-1].offset + 1)
-            owned.last_ms = records[-1].timestamp_ms
-            try:
-                if not self._must_repeat:
-                    await self._handle(owned, records)
-            except ProcessorFailed as failed:
-                log.error("processor_failed", processor=failed.processor, error=str(failed), partition=partition,
-                          exc_info=failed.__cause__)  # fmt: skip
-                self._must_repeat = True
-            else:
-                self._send_messages()
-                self._count()
-            self._records_since += len(records)
-            self._metrics.batch_records.observe(len(records))
+            await self._process(partition, owned, records)
         if self._must_repeat:
             await self._repeat()
         if self._records_since >= self._checkpoint_records * MOST_DIRTY_CHECKPOINTS:
             await self.checkpoint()  # it is not keeping up: wait for it
 
-    async def _handle(self, owned: _Owned, records: Sequence[Record]) -> None:
-        handle, customers, out = self._stage.handle, owned.customers, self._outbox
+    async def _process(self, partition: int, owned: _Owned[S], records: Sequence[Record]) -> None:
+        if owned.states.stopped is not None:
+            owned.waiting.append(records)
+            return
+        if not self._due_at:
+            self._due_at = time.monotonic() + self._checkpoint_s
+        if records[0].offset > owned.next:  # markers of transactions make such gaps; nothing else should
+            log.warning("offsets_skipped", partition=partition, expected=owned.next, found=records[0].offset)
+        try:
+            handled = len(records) if self._must_repeat else await self._handle(owned, records)
+        except ProcessorFailed as failed:
+            log.error("processor_failed", processor=failed.processor, error=str(failed), partition=partition,
+                      exc_info=failed.__cause__)  # fmt: skip
+            self._must_repeat = True
+            handled = len(records)
+        else:
+            self._send_messages()
+            self._count()
+        self._has_handled(partition, owned, records, handled)
+        self._records_since += handled
+        self._metrics.batch_records.observe(len(records))
+
+    def _has_handled(self, partition: int, owned: _Owned[S], records: Sequence[Record], handled: int) -> None:
+        owned.since.append(records[:handled])
+        owned.next = records[handled - 1].offset + 1
+        owned.last_ms = records[handled - 1].timestamp_ms
+        if handled < len(records):
+            owned.waiting.append(records[handled:])
+        if owned.limit.why and owned.states.stopped is None:
+            self._stop_partition(partition, owned)
+
+    async def _handle(self, owned: _Owned[S], records: Sequence[Record]) -> int:
+        """Hand records to the stage. Returns how many it took: all, unless the partition must stop."""
+        handle, states, out, limit = self._stage.handle, owned.states, self._outbox, owned.limit
         for start in range(0, len(records), SLICE):
             part = records[start : start + SLICE]
-            customers.fetch({record.key.decode("utf-8", "replace") for record in part if record.key})
-            for record in part:
-                handle(record, customers, out)
+            states.fetch({record.key.decode("utf-8", "replace") for record in part if record.key})
+            handled = handle(part, states, out, limit)
+            if limit.why:
+                return start + handled
             await asyncio.sleep(0)
+        return len(records)
+
+    # --- a partition stops
+
+    def _stop_partition(self, partition: int, owned: _Owned[S]) -> None:
+        """Handle no more of it until a person says so: see `streams.dead_letters`."""
+        stopped = Stopped(owned.next, owned.limit.why, to_iso(owned.last_ms))
+        owned.notes.append(owned.states.stop(stopped))
+        self._outbox.begin(f"{EVENTS}-{partition}@{owned.next - 1}", owned.last_ms)
+        self._outbox.decide("", "worker", Decision("partition_stopped", f"{EVENTS}-{partition}", {
+            "offset": stopped.offset, "why": stopped.why}))  # fmt: skip
+        self._send_messages()
+        self._stand_still(partition, stopped)
+
+    def _stand_still(self, partition: int, stopped: Stopped) -> None:
+        log.critical("partition_stopped", partition=partition, offset=stopped.offset, why=stopped.why,
+                     mend="see `tidewire rejected`, mend the cause, then let it go on")  # fmt: skip
+        self._reading.pause(partition)
+        self._count_partitions()
+
+    async def _look_whether_to_go_on(self) -> None:
+        for partition, owned in list(self._owned.items()):
+            if owned.states.stopped is None:
+                continue
+            async with self._checkpointing:
+                await owned.states.look_for_notes()
+            if owned.states.stopped is None:
+                await self._go_on(partition, owned)
+
+    async def _go_on(self, partition: int, owned: _Owned[S]) -> None:
+        log.warning("partition_goes_on", partition=partition, offset=owned.next)
+        async with self._lock:
+            owned.limit.go_on(owned.states.free_until)
+            self._outbox.begin(f"{EVENTS}-{partition}@{owned.next}", time.time_ns() // 1_000_000)
+            self._outbox.decide("", "worker", Decision("partition_goes_on", f"{EVENTS}-{partition}", {
+                "offset": owned.next}))  # fmt: skip
+            self._send_messages()
+            waiting, owned.waiting = owned.waiting, []
+            for records in waiting:
+                await self._process(partition, owned, records)
+            if owned.states.stopped is None:
+                self._reading.resume(partition)
+            self._count_partitions()
+        if self._must_repeat:
+            await self._repeat()
+
+    def _count_partitions(self) -> None:
+        self._metrics.owned_partitions.set(len(self._owned))
+        self._metrics.stopped_partitions.set(
+            sum(owned.states.stopped is not None for owned in self._owned.values()))  # fmt: skip
+
+    # --- going back
 
     async def _repeat(self) -> None:
         """Go back to the last checkpoint and handle what came since once more, carefully: a processor that fails
@@ -230,15 +372,24 @@ class Worker:
             self._outbox.clear()
             self._stage.is_careful = True
             try:
-                for owned in self._owned.values():
-                    owned.customers.forget()
-                    for records in owned.since:
-                        await self._handle(owned, records)
+                for partition, owned in self._owned.items():
+                    owned.states.forget()
+                    await self._handle_again(partition, owned)
             finally:
                 self._stage.is_careful = False
             self._must_repeat = False
             self._send_messages()
             self._count()
+
+    async def _handle_again(self, partition: int, owned: _Owned[S]) -> None:
+        again, owned.since = owned.since, []
+        if again:
+            owned.limit.back_to(again[0][0].offset)
+        for i, records in enumerate(again):
+            self._has_handled(partition, owned, records, await self._handle(owned, records))
+            if owned.limit.why:
+                owned.waiting += again[i + 1 :]
+                return
 
     def _count(self) -> None:
         for outcome, count in self._stage.counts.items():
@@ -277,71 +428,74 @@ class Worker:
                 raise
             self._metrics.checkpoint_seconds.observe(time.monotonic() - began)
             self._metrics.checkpoint_customers.inc(sum(len(encoded) for _, encoded in taken.encoded))
-            self._metrics.hot_customers.set(sum(owned.customers.hot_count for owned in self._owned.values()))
+            self._metrics.hot_customers.set(sum(owned.states.hot_count for owned in self._owned.values()))
 
-    async def _take(self) -> _Taken:
+    async def _take(self) -> _Taken[S]:
         """Take what changed out of the way of what comes next."""
-        taken = _Taken([], [], [], [], self._outbox.take_rows())
+        taken: _Taken[S] = _Taken([], [], [], [], self._outbox.take_rows(), [])
         for partition, owned in self._owned.items():
             taken.since.append((owned, owned.since))
             taken.marks.append((partition, owned.next))
-            owned.since = []
-            changed, shown = owned.customers.take_changes()
+            taken.notes.extend(owned.notes)
+            owned.since, owned.notes = [], []
+            changed, shown = owned.states.take_changes()
             if changed:
-                taken.encoded.append((owned, await self._encode(owned.customers, changed)))
+                taken.encoded.append((owned, await self._encode(owned.states, changed)))
                 taken.shown.extend(shown)
         self._due_at, self._records_since = 0.0, 0
         self._send_messages()
         return taken
 
-    async def _land(self, taken: _Taken) -> None:
+    async def _land(self, taken: _Taken[S]) -> None:
         # Events go on meanwhile: a portrait may already show what comes after this checkpoint, and is the newer for it.
         portraits = await self._portraits(taken.shown)
-        states = {"rows": taken.rows, "profiles": portraits}
+        rows = {"rows": taken.rows, "profiles": portraits}
         self._metrics.rows.inc(len(taken.rows) + len(portraits))
-        await self._sender.sent(self._sender.hand_over({topic: each for topic, each in states.items() if each}))
+        await self._sender.sent(self._sender.hand_over({topic: each for topic, each in rows.items() if each}))
         self._check_lease()
-        outgoing = [each.outgoing for _, encoded in taken.encoded for each in encoded]
+        outgoing = [*taken.notes, *(each.outgoing for _, encoded in taken.encoded for each in encoded)]
         if outgoing:
             placed = await append_surely(self._log, CHANGELOG, outgoing)
+            for partition, owned in self._owned.items():
+                await owned.states.changelog_has(place for place in placed if place.partition == partition)
             for owned, encoded in taken.encoded:
-                customers = owned.customers
-                await customers.changelog_has(place for place in placed if place.partition == customers.partition)
-                await asyncio.to_thread(customers.store, encoded)
-                customers.landed(each.key for each in encoded)
-                if customers.has_changes and not self._due_at:  # a repair made changes of its own
+                states = owned.states
+                await asyncio.to_thread(states.store, encoded)
+                states.landed(each.key for each in encoded)
+                if states.has_changes and not self._due_at:  # a repair made changes of its own
                     self._due_at = time.monotonic()
         for partition, after in taken.marks:
             if partition in self._owned:
                 self._owned[partition].marked = after
-                self._mark(partition, after)
+                self._reading.mark(partition, after)
 
-    async def _encode(self, customers: PartitionCustomers, changed: dict[str, Customer]) -> list[Encoded]:
+    async def _encode(self, states: PartitionStates[S], changed: dict[str, S]) -> list[Encoded]:
         encoded: list[Encoded] = []
-        for each in customers.encode(changed.items()):
+        for each in states.encode(changed.items()):
+            if len(each.outgoing.value or b"") > LARGEST_STATE_BYTES:
+                each = self._shrunk(states, each.key, changed[each.key])
             encoded.append(each)
             if len(encoded) % ENCODE_SLICE == 0:
                 await asyncio.sleep(0)
         return encoded
 
-    async def _portraits(self, shown: list[tuple[str, Customer]]) -> list[Outgoing]:
+    def _shrunk(self, states: PartitionStates[S], key: str, state: S) -> Encoded:
+        log.error("state_too_large", partition=states.partition, limit_bytes=LARGEST_STATE_BYTES)
+        self._outbox.begin(f"{CHANGELOG}-{states.partition}@{state.revision}", time.time_ns() // 1_000_000)
+        self._stage.shrink(key, state, LARGEST_STATE_BYTES, self._outbox)
+        (encoded,) = states.encode([(key, state)])
+        return encoded
+
+    async def _portraits(self, shown: list[tuple[str, S]]) -> list[Outgoing]:
         portraits = []
-        for i, (key, customer) in enumerate(shown):
+        portrait, at_ms = self._stage.portrait, time.time_ns() // 1_000_000
+        for i, (key, state) in enumerate(shown):
             if i % PORTRAIT_SLICE == PORTRAIT_SLICE - 1:
                 await asyncio.sleep(0)
-            portraits.append(Outgoing(key.encode(), encode_json(self.portrait(key, customer))))
+            outgoing = portrait(key, state, at_ms)
+            if outgoing is not None:
+                portraits.append(outgoing)
         return portraits
-
-    def portrait(self, key: str, customer: Customer) -> Portrait:
-        """What is known of a person now."""
-        at = from_ms(time.time_ns() // 1_000_000)
-        workspace = key.partition("/")[0]
-        if customer.redirect:
-            return Portrait(key=key, workspace=workspace, revision=customer.revision, at=at,
-                            merged_into=customer.redirect)  # fmt: skip
-        return Portrait(key=key, workspace=workspace, revision=customer.revision, at=at,
-                        identities=identities_of(key, customer),
-                        sections=self._fold.portrait(customer.parts))  # fmt: skip
 
     async def _live(self) -> None:
         """Notice when the whole process stood still."""
@@ -362,6 +516,7 @@ class Worker:
             await asyncio.sleep(TICK_EVERY_S)
             await self._send_ticks(time.time_ns() // 1_000_000)
             await self._measure()
+            await self._look_whether_to_go_on()
 
     async def _measure(self) -> None:
         try:
@@ -369,9 +524,11 @@ class Worker:
         except LogBusy as error:
             log.warning("lag_not_known", error=str(error))
             return
-        self.behind = self.behind_of(bounds)
-        self._metrics.behind_records.set(self.behind)
-        waiting = [owned.last_ms for partition, owned in self._owned.items() if bounds[partition][1] > owned.marked]
+        behind = self.behind_of(bounds)
+        standing = {partition for partition, owned in self._owned.items() if owned.states.stopped is not None}
+        self.behind = sum(count for partition, count in behind.items() if partition not in standing)
+        self._metrics.behind_records.set(sum(behind.values()))
+        waiting = [self._owned[partition].last_ms for partition, count in behind.items() if count]
         self._metrics.behind_seconds.set(time.time() - min(filter(None, waiting)) / 1000 if any(waiting) else 0.0)
 
     async def _send_ticks(self, clock_ms: int) -> None:
@@ -380,7 +537,9 @@ class Worker:
         async with self._lock:
             ticks = []
             for partition, owned in self._owned.items():
-                due = owned.customers.due(now_ms, MOST_TICKS)
+                if owned.states.stopped is not None:
+                    continue
+                due = owned.states.due(now_ms, MOST_TICKS)
                 ticking = {key: due_ms for due_ms, key in due}
                 for key, due_ms in ticking.items():
                     if owned.ticking.get(key) != due_ms:
@@ -395,13 +554,12 @@ class Worker:
         """Changes while anything moves: the offsets handled and marked."""
         return tuple(offset for owned in self._owned.values() for offset in (owned.next, owned.marked))
 
-    def behind_of(self, bounds: dict[int, tuple[int, int]]) -> int:
-        """How many records of the owned partitions are not yet marked, given where the partitions end."""
-        behind = 0
-        for partition, owned in self._owned.items():
-            first, end = bounds[partition]
-            behind += end - max(owned.marked, first)
-        return behind
+    def behind_of(self, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        """Records not yet marked of each owned partition, given where the partitions end."""
+        return {
+            partition: bounds[partition][1] - max(owned.marked, bounds[partition][0])
+            for partition, owned in self._owned.items()
+        }
 
 
 class LeaseLost(RuntimeError):

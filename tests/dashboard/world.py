@@ -38,10 +38,11 @@ from schemas.event import encode_event
 from schemas.intake import Arrival, read_event
 from sinks.analytics import Analytics
 from sinks.clickhouse import ClickHouseSink
-from streams.app import CustomerApp
+from streams.app import StageApp
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing
 from streams.metrics import StageMetrics
+from streams.stage import CustomerStage
 from streams.topics import create_topics
 from tests.dashboard import payloads
 from web.collector.app import CollectorFirst
@@ -201,7 +202,8 @@ async def serve(scene: str, folder: Path) -> None:
     await analytics.start()
     sink = ClickHouseSink(log, analytics, fold.tables, settings)
     sinking = asyncio.create_task(sink.run() if scene != "bare" else asyncio.sleep(0))
-    stage = CustomerApp(log, fold, settings, StageMetrics(registry))
+    customers = CustomerStage(fold, partitions=log.partitions("events"), most_links=100)
+    stage = StageApp(log, customers, settings, StageMetrics(registry))
     await stage.start()
 
     pages = dashboard(log, analytics, settings, TOKEN, check=fold.check)

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from processors.fold import Fold
 from processors.registry import load_processors
 from schemas.customer import decode_customer
-from streams.store import CustomerStore
+from streams.store import StateStore
 
 START_S = 60.0
 COMMAND = (sys.executable, "-m", "streams.cli")
@@ -31,9 +31,15 @@ def free_port() -> int:
 
 
 class Process:
-    """One `tidewire` command. Its standard error goes to a file, shown when something went wrong."""
+    """One `tidewire` command. Its standard error goes to a file, shown when something went wrong.
 
-    def __init__(self, *arguments: str, data: Path, port: int, settings: Mapping[str, str] | None = None) -> None:
+    `program` is what is run; another module than the command line's may change something before it runs that.
+    """
+
+    def __init__(
+        self, *arguments: str, data: Path, port: int, settings: Mapping[str, str] | None = None,
+        program: Sequence[str] = COMMAND,
+    ) -> None:  # fmt: skip
         self.data = data
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -42,13 +48,29 @@ class Process:
                              **(settings or {})}  # fmt: skip
         data.mkdir(parents=True, exist_ok=True)
         self.said = data.with_name(f"{data.name}.{arguments[0]}.log")
+        self._program = tuple(program)
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def role(self) -> str:
+        return self.arguments[0]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.role} was not started"
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the process that ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
         with self.said.open("ab") as said:
             self._process = subprocess.Popen(
-                [*COMMAND, *self.arguments], env=self._environment, stdout=said, stderr=said, stdin=subprocess.DEVNULL
-            )
+                [*self._program, *self.arguments], env=self._environment, stdout=said, stderr=said,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
 
     def ready(self) -> None:
         """Return when it takes requests."""
@@ -78,11 +100,32 @@ class Process:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
+    def freeze(self) -> None:
+        """It stands still, as a machine that swaps, or a virtual one that is moved."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def ask_to_stop(self) -> None:
         if self.is_running:
             self.signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.ask_to_stop()
         return self.wait(30)
+
+    def metrics(self) -> dict[str, float]:
+        """What `/metrics` says: `{'tidewire_stage_records_total{outcome="applied"}': 17.0}`."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def metric(self, name: str) -> float:
+        """One of `metrics`; 0 where it was not counted yet. OSError while the process does not answer."""
+        return self.metrics().get(name, 0.0)
 
     def wait(self, timeout_s: float = 10) -> int:
         assert self._process is not None
@@ -114,17 +157,26 @@ def counts_of(*arguments: str, settings: Mapping[str, str] | None = None) -> dic
 
 
 def people_of(*folders: Path) -> dict[str, dict[str, Any]]:
-    """What is known of every person in the stores of stopped workers: what each processor shows, by person key."""
+    """What is known of every person in the stores of stopped workers: what each processor shows, by person key.
+
+    A partition that several workers owned one after another is taken from the one who wrote it last.
+    """
     fold = Fold(load_processors(Path("config")))
     people: dict[str, dict[str, Any]] = {}
+    newest: dict[str, tuple[tuple[int, int], Path]] = {}
     for folder in folders:
         for partition in sorted((folder / "customers").glob("customers-*")):
-            store = CustomerStore(partition)
-            for key in store.keys():  # noqa: SIM118 - a store is no dict
-                (value,) = store.get([key])
-                assert value is not None
-                customer = decode_customer(value)
-                if customer.parts:
-                    people[key.decode()] = {"keys": sorted(customer.parts), **fold.portrait(customer.parts)}
+            store = StateStore(partition)
+            how_new = (store.epoch, store.changelog_next)
             store.close()
+            newest[partition.name] = max(newest.get(partition.name, ((-1, -1), partition)), (how_new, partition))
+    for _, partition in newest.values():
+        store = StateStore(partition)
+        for key in store.keys():  # noqa: SIM118 - a store is no dict
+            (value,) = store.get([key])
+            assert value is not None
+            customer = decode_customer(value)
+            if customer.parts:
+                people[key.decode()] = {"keys": sorted(customer.parts), **fold.portrait(customer.parts)}
+        store.close()
     return people

@@ -10,10 +10,11 @@ import pytest
 
 from processors.base import Person, Processor, Table
 from processors.fold import Fold, ProcessorFailed
-from schemas.customer import Part, decode_part, encode_state
+from schemas.customer import Part, decode_part
 from schemas.effects import CancelTimer, Decision, Effect, Row, Timer
 from schemas.errors import Refused, TidewireError
 from schemas.event import Event, decode_event
+from schemas.keyed import encode_state
 
 ANN = Person(key="shop/u:ann", part="shop/u:ann", applied=0)
 

@@ -23,11 +23,12 @@ from processors.registry import load_processors
 from schemas.event import Event, encode_event
 from schemas.intake import Arrival, read_event
 from schemas.rows import decode_portrait, encode_json
-from streams.app import CustomerApp
+from streams.app import StageApp
 from streams.grounds import open_log
 from streams.log import TP, Log, Outgoing
 from streams.metrics import StageMetrics
 from streams.simulate import Plan, Shop, deliveries
+from streams.stage import CustomerStage
 from streams.topics import create_topics
 from streams.worker import EVENTS
 from tests.streams.test_worker import crash
@@ -99,7 +100,8 @@ def fatal(what: str, error: BaseException | None) -> None:
 async def run(log: Log, settings: Settings, events: Iterable[Event], state: Path, *, is_killed: bool) -> None:
     """A worker that handles the events until nothing is left, or until it is killed somewhere in the middle."""
     own = settings.model_copy(update={"data": state})
-    app = CustomerApp(log, fold_of_all(), own, StageMetrics(CollectorRegistry()), fatal=fatal)
+    stage = CustomerStage(fold_of_all(), partitions=log.partitions(EVENTS), most_links=100)
+    app = StageApp(log, stage, own, StageMetrics(CollectorRegistry()), fatal=fatal)
     await app.start()
     batch = [Outgoing(event.key.encode(), encode_event(event)) for event in events]
     for i in range(0, len(batch), 100):
@@ -111,7 +113,7 @@ async def run(log: Log, settings: Settings, events: Iterable[Event], state: Path
         app.faust.consumer._marked.clear()
     else:
         async with asyncio.timeout(90):
-            while sum(app.worker.progress()) == 0 or app.worker.behind_of(await log.bounds(EVENTS)):  # noqa: ASYNC110
+            while not sum(app.worker.progress()) or any(app.worker.behind_of(await log.bounds(EVENTS)).values()):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     await app.stop()
 

@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from config.settings import Settings
 from processors.fold import Fold
 from schemas.event import encode_event
-from streams.app import CustomerApp
+from streams.app import StageApp
 from streams.grounds import open_log
 from streams.log import Log, Outgoing
 from streams.metrics import StageMetrics
+from streams.stage import CustomerStage
 from streams.topics import create_topics
 from streams.transport import BatchReading, EmbeddedConsumer, KafkaConsumer, KafkaThread
 from streams.worker import EVENTS, GROUP
@@ -51,13 +52,14 @@ def test_what_the_reading_loop_uses_of_fausts_consumer_is_there():
         assert used in source
 
 
-async def _behind(log: Log, app: CustomerApp) -> int:
-    return app.worker.behind_of(await log.bounds(EVENTS))
+async def _behind(log: Log, app: StageApp) -> int:
+    return sum(app.worker.behind_of(await log.bounds(EVENTS)).values())
 
 
 async def _run(settings: Settings, app_events: range, log: Log) -> dict[int, int]:
     """Start the stage, send events, and return what is committed when it has stopped."""
-    app = CustomerApp(log, Fold([TallyProcessor()]), settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
+    stage = CustomerStage(Fold([TallyProcessor()]), partitions=log.partitions(EVENTS), most_links=100)
+    app = StageApp(log, stage, settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
     await app.start()
     events = [an_event(i, user=f"u{i % 7}") for i in app_events]
     await log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
@@ -95,7 +97,8 @@ async def test_a_buffer_that_fills_while_the_log_is_read_does_not_stop_the_readi
     log = open_log(settings)
     await log.start()
     await create_topics(log, settings)
-    app = CustomerApp(log, Fold([TallyProcessor()]), settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
+    stage = CustomerStage(Fold([TallyProcessor()]), partitions=log.partitions(EVENTS), most_links=100)
+    app = StageApp(log, stage, settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
     await app.start()
     consumer, read = app.faust.consumer, log.read
     full = [True]

@@ -14,16 +14,18 @@ from prometheus_client import CollectorRegistry
 from config.settings import Settings
 from processors.base import Person, Processor, Table
 from processors.fold import Fold
-from schemas.customer import Customer, Part, decode_customer, encode_state
+from schemas.customer import Customer, Part, decode_customer
 from schemas.effects import Effect, Row, Timer
 from schemas.errors import TidewireError
 from schemas.event import Event, encode_event
+from schemas.keyed import encode_state
 from schemas.rejected import decode_rejected
 from schemas.rows import decode_portrait, decode_table_row
-from streams.customers import CHANGELOG
 from streams.embedded import EmbeddedLog
 from streams.log import TP, LogUnavailable, Outgoing, Record
 from streams.metrics import StageMetrics
+from streams.stage import CustomerStage
+from streams.states import CHANGELOG
 from streams.topics import create_topics
 from streams.worker import EVENTS, Worker
 from tests.streams.world import TallyProcessor, an_event
@@ -62,6 +64,23 @@ class ReminderProcessor(Processor[Reminders]):
         return {"fired": dict(sorted(state.fired.items()))}
 
 
+class Reader:
+    """Remembers what the worker said of its partitions."""
+
+    def __init__(self, marks: dict[int, int]) -> None:
+        self.marks = marks
+        self.paused: set[int] = set()
+
+    def mark(self, partition: int, offset: int) -> None:
+        self.marks[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: int) -> None:
+        self.paused.discard(partition)
+
+
 class Shop:
     """A log and the workers that come and go."""
 
@@ -69,6 +88,7 @@ class Shop:
         self.folder = folder
         self.log = EmbeddedLog(folder / "log.db", fsync=False)
         self.marks: dict[int, int] = {}
+        self.reading = Reader(self.marks)
         self.generation = 0
 
     async def open(self) -> None:
@@ -81,9 +101,9 @@ class Shop:
     @asynccontextmanager
     async def worker(self, fold: Fold | None = None, state: str = "state", stops: bool = True) -> AsyncIterator[Worker]:
         worker = Worker(
-            self.log, fold or Fold([TallyProcessor()]), folder=self.folder / state, mark=self.marks.__setitem__,
-            metrics=StageMetrics(CollectorRegistry()), checkpoint_records=1_000_000, checkpoint_ms=3_600_000,
-            hot_customers=100, most_links=100,
+            self.log, CustomerStage(fold or Fold([TallyProcessor()]), partitions=PARTITIONS, most_links=100),
+            folder=self.folder / state, reading=self.reading, metrics=StageMetrics(CollectorRegistry()),
+            checkpoint_records=1_000_000, checkpoint_ms=3_600_000, hot_states=100,
         )  # fmt: skip
         self.generation += 1
         await worker.start(fail)
@@ -136,7 +156,7 @@ async def crash(worker: Worker) -> None:
         task.cancel()
     await worker._sender.stop()
     for owned in worker._owned.values():
-        owned.customers._store._db.close()
+        owned.states._store._db.close()
 
 
 @pytest.fixture
@@ -174,7 +194,8 @@ async def test_records_that_come_again_after_a_crash_change_nothing(shop: Shop):
         await worker.checkpoint()
         await shop.send(*(an_event(i, user=f"u{i % 3}") for i in range(30, 40)))
         await shop.feed(worker)  # handled, not checkpointed
-    marks, shop.marks = dict(shop.marks), {}  # the commit was lost too: everything comes again
+    marks = dict(shop.marks)
+    shop.marks.clear()  # the commit was lost too: everything comes again
 
     async with shop.worker() as worker:
         await shop.feed(worker)
@@ -375,7 +396,7 @@ async def test_people_leave_memory_and_come_back_from_the_disk(shop: Shop):
     async with shop.worker() as worker:
         await shop.feed(worker)
         await worker.checkpoint()
-        in_memory = sum(owned.customers.hot_count for owned in worker._owned.values())
+        in_memory = sum(owned.states.hot_count for owned in worker._owned.values())
         await shop.send(*(an_event(people + i, user=f"u{i}") for i in range(people)))
         await shop.feed(worker)
 

@@ -13,14 +13,16 @@ import pytest
 
 from processors.base import Person, Processor
 from processors.fold import Fold
-from schemas.customer import Customer, decode_customer, encode_state
+from schemas.customer import Customer, decode_customer
 from schemas.event import Event, encode_event
 from schemas.internal import HEADERS, Unmerge, encode_internal
+from schemas.keyed import encode_state
 from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line
+from streams.dead_letters import DeadLetterLimit
 from streams.log import Record, partition_of
 from streams.outbox import Outbox
-from streams.stage import Stage
+from streams.stage import CustomerStage
 
 IGNORE_WHAT_FAUST_LEFT = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -96,7 +98,7 @@ class World:
     def __init__(self, seed: int = 0, partitions: int = 3, fold: Fold | None = None, most_links: int = 100) -> None:
         self.random = random.Random(seed)
         self.fold = fold or Fold([TallyProcessor()])
-        self.stage = Stage(self.fold, partitions=partitions, most_links=most_links)
+        self.stage = CustomerStage(self.fold, partitions=partitions, most_links=most_links)
         self.logs: list[list[Record]] = [[] for _ in range(partitions)]
         self.owners = [Memory() for _ in range(partitions)]
         self.decisions: dict[str, LedgerLine] = {}
@@ -121,7 +123,7 @@ class World:
         owner, out = self.owners[partition], Outbox(self.fold.table_of)
         record = self.logs[partition][owner.position]
         owner.position += 1
-        self.stage.handle(record, owner, out)
+        self.stage.handle([record], owner, out, DeadLetterLimit())
         self.rows |= out.rows
         for topic, messages in out.take_messages().items():
             for message in messages:

@@ -1,81 +1,101 @@
-"""The customer records of one owned partition: decoded where they are hot, encoded on disk, all of it in the changelog.
+"""The keyed states of one owned partition: decoded where they are hot, encoded on disk, all of them in the changelog.
 
-A record is *hot* while it is in memory, *dirty* from its first change until the next checkpoint takes it, and *in
-flight* from then until changelog and disk have it. Only records that are neither dirty nor in flight leave memory.
+A state is *hot* while it is in memory, *dirty* from its first change until the next checkpoint takes it, and *in
+flight* from then until changelog and disk have it. Only states that are neither dirty nor in flight leave memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
+import msgspec
 import structlog
 
-from schemas.customer import Customer, Head, decode_customer, decode_head, encode_state
 from schemas.errors import TidewireError
-from streams.log import TP, Log, Outgoing, Placed
-from streams.stage import next_due_ms
-from streams.store import Change, CustomerStore
+from schemas.keyed import Head, Keyed, decode_head, encode_state
+from streams.dead_letters import GoOn, Stopped, decode_go_on, decode_stopped, encode_note
+from streams.log import TP, Log, Outgoing, Placed, Record
+from streams.store import Change, StateStore
 
 log = structlog.get_logger(__name__)
 
 CHANGELOG = "customers"
 RESTORE_CHUNK = 5_000  # records
-EVENTS_ID = b"\0events"  # the key in the changelog under which the id of topic `events` stands
+# Keys in the changelog that are no keys of states, which never begin with a zero byte:
+EVENTS_ID = b"\0events"  # the id of topic `events`
+STOPPED = b"\0stopped"  # `streams.dead_letters.Stopped`
+GO_ON = b"\0go_on"  # `streams.dead_letters.GoOn`
+
+S = TypeVar("S", bound=Keyed)
 
 
 class Encoded(NamedTuple):
-    """A record as a checkpoint took it: for the disk and for the changelog."""
+    """A state as a checkpoint took it: for the disk and for the changelog."""
 
     key: str
     change: Change
     outgoing: Outgoing
 
 
-class PartitionCustomers:
-    """Records of one partition, in memory and on disk. See `streams.stage.Customers`."""
+class PartitionStates(Generic[S]):
+    """The states of one partition, in memory and on disk. See `streams.worker.States`.
 
-    def __init__(self, partition: int, store: CustomerStore, log_: Log, most_hot: int) -> None:
+    Args:
+        state: the type of the states.
+        next_due_ms: when the earliest timer of a state is due; 0 where it has none.
+        most_hot: how many stay in memory when nothing else holds them there.
+    """
+
+    def __init__(
+        self, partition: int, store: StateStore, log_: Log, *, state: type[S], next_due_ms: Callable[[S], int],
+        most_hot: int,
+    ) -> None:  # fmt: skip
         self.partition = partition
         self.epoch = 0
         self._store = store
         self._log = log_
+        self._new = state
+        self._decode: Callable[[bytes], S] = msgspec.msgpack.Decoder(state).decode
+        self._next_due_ms = next_due_ms
         self._most_hot = most_hot
-        self._hot: dict[str, Customer] = {}
-        self._due: dict[str, int] = {}  # of hot records: the due time under which the disk knows them
-        self._dirty: dict[str, Customer] = {}
+        self._hot: dict[str, S] = {}
+        self._due: dict[str, int] = {}  # of hot states: the due time under which the disk knows them
+        self._dirty: dict[str, S] = {}
         self._in_flight: set[str] = set()
         self._shown: set[str] = set()
         self._changelog_next = 0
+        self._stopped: Stopped | None = None
+        self._go_on: GoOn | None = None
 
     # --- what the stage asks for
 
-    def get(self, key: str) -> Customer:
-        customer = self._hot.get(key)
-        if customer is None:
-            customer = self._admit(key, self._store.get([key.encode()])[0])
-        return customer
+    def get(self, key: str) -> S:
+        state = self._hot.get(key)
+        if state is None:
+            state = self._admit(key, self._store.get([key.encode()])[0])
+        return state
 
-    def touch(self, key: str, customer: Customer) -> None:
-        self._dirty[key] = customer
+    def touch(self, key: str, state: S) -> None:
+        self._dirty[key] = state
 
     def show(self, key: str) -> None:
         self._shown.add(key)
 
     def fetch(self, keys: Iterable[str]) -> None:
-        """Bring records into memory together: one look-up on disk costs half of several."""
+        """Bring states into memory together: one look-up on disk costs half of several."""
         missing = [key for key in keys if key not in self._hot]
         if missing:
             for key, value in zip(missing, self._store.get([key.encode() for key in missing]), strict=True):
                 self._admit(key, value)
 
-    def _admit(self, key: str, value: bytes | None) -> Customer:
-        customer = Customer() if value is None else decode_customer(value)
-        self._hot[key] = customer
-        if customer.next_due_ms:
-            self._due[key] = customer.next_due_ms
-        return customer
+    def _admit(self, key: str, value: bytes | None) -> S:
+        state = self._new() if value is None else self._decode(value)
+        self._hot[key] = state
+        if state.next_due_ms:
+            self._due[key] = state.next_due_ms
+        return state
 
     # --- checkpoint
 
@@ -83,26 +103,28 @@ class PartitionCustomers:
     def has_changes(self) -> bool:
         return bool(self._dirty)
 
-    def take_changes(self) -> tuple[dict[str, Customer], list[tuple[str, Customer]]]:
-        """The dirty records, clean from now on and in flight, and those whose portrait changed."""
+    def take_changes(self) -> tuple[dict[str, S], list[tuple[str, S]]]:
+        """The dirty states, clean from now on and in flight, and those whose portrait changed."""
         changed, self._dirty = self._dirty, {}
         shown = [(key, changed[key]) for key in self._shown if key in changed]
         self._shown = set()
         self._in_flight.update(changed)
         return changed, shown
 
-    def encode(self, changed: Iterable[tuple[str, Customer]]) -> Iterator[Encoded]:
-        """Encode records that were taken. Nothing may change them meanwhile."""
-        for key, customer in changed:
-            customer.epoch = max(customer.epoch, self.epoch)
-            customer.next_due_ms = due_ms = next_due_ms(customer)
-            name, value = key.encode(), encode_state(customer)
-            change = Change(name, value, self._due.get(key, 0), due_ms)
+    def encode(self, changed: Iterable[tuple[str, S]]) -> Iterator[Encoded]:
+        """Encode states that were taken. Nothing may change them meanwhile."""
+        epoch, partition, due_before = self.epoch, self.partition, self._due
+        for key, state in changed:
+            if state.epoch < epoch:
+                state.epoch = epoch
+            state.next_due_ms = due_ms = self._next_due_ms(state)
+            name, value = key.encode(), encode_state(state)
+            change = Change(name, value, due_before.get(key, 0), due_ms)
             if due_ms:
-                self._due[key] = due_ms
-            else:
-                self._due.pop(key, None)
-            yield Encoded(key, change, Outgoing(name, value, self.partition))
+                due_before[key] = due_ms
+            elif change.due_before_ms:
+                del due_before[key]
+            yield Encoded(key, change, Outgoing(name, value, partition))
 
     async def changelog_has(self, placed: Iterable[Placed]) -> None:
         """The changelog acknowledged the records. Foreign ones in between are a former owner's, who came late: what it
@@ -117,18 +139,61 @@ class PartitionCustomers:
         while at < end:
             records = await self._log.read(TP(CHANGELOG, self.partition), at, RESTORE_CHUNK)
             for record in records:
-                if record.offset < end and record.key and record.key[0]:
+                if record.offset >= end or self._is_note(record):
+                    continue
+                if record.key and record.key[0]:
                     key = record.key.decode()
                     self.touch(key, self.get(key))
                     log.warning("changelog_written_by_former_owner", partition=self.partition, key=key)
             at = records[-1].offset + 1 if records else end
+
+    # --- a partition that stopped
+
+    @property
+    def stopped(self) -> Stopped | None:
+        """Why the partition stands still, where it does."""
+        stopped, go_on = self._stopped, self._go_on
+        return stopped if stopped is not None and (go_on is None or go_on.offset < stopped.offset) else None
+
+    @property
+    def free_until(self) -> int:
+        """The records before it may become dead letters without end."""
+        return self._go_on.offset if self._go_on is not None and self._go_on.let_through else 0
+
+    def stop(self, stopped: Stopped) -> Outgoing:
+        """The partition stops; the note is to go to the changelog with the next checkpoint."""
+        self._stopped = stopped
+        self._keep_notes()
+        return Outgoing(STOPPED, encode_note(stopped), self.partition)
+
+    async def look_for_notes(self) -> None:
+        """Read what others wrote into the changelog. Not while a checkpoint writes there."""
+        end = (await self._log.bounds(CHANGELOG))[self.partition][1]
+        if end > self._changelog_next:
+            await self._repair(self._changelog_next, end)
+            self._changelog_next = end
+
+    def _is_note(self, record: Record) -> bool:
+        """Take a note out of the changelog; False: the record is a state."""
+        if record.key == STOPPED:
+            self._stopped = decode_stopped(record.value or b"")
+        elif record.key == GO_ON:
+            self._go_on = decode_go_on(record.value or b"")
+        else:
+            return False
+        self._keep_notes()
+        return True
+
+    def _keep_notes(self) -> None:
+        notes = (b"" if note is None else encode_note(note) for note in (self._stopped, self._go_on))
+        self._store.set_notes(*notes)
 
     def store(self, encoded: list[Encoded]) -> None:
         """Write to disk what the changelog has. Blocks; may run in another thread."""
         self._store.write((each.change for each in encoded), self._changelog_next, self.epoch)
 
     def landed(self, keys: Iterable[str]) -> None:
-        """The checkpoint is durable: its records may leave memory, the ones longest in it first."""
+        """The checkpoint is durable: its states may leave memory, the ones longest in it first."""
         self._in_flight.difference_update(keys)
         over = len(self._hot) - self._most_hot
         if over > 0:
@@ -171,6 +236,9 @@ class PartitionCustomers:
             log.warning("state_belongs_to_another_log", partition=self.partition, folder=str(self._store.folder))
             self._store.wipe()
             known_events = ""
+        stopped, go_on = self._store.notes()
+        self._stopped = decode_stopped(stopped) if stopped else None
+        self._go_on = decode_go_on(go_on) if go_on else None
         at, newest, count = max(self._store.changelog_next, first), self._store.epoch, 0
         tp = TP(CHANGELOG, self.partition)
         while at < end:
@@ -183,6 +251,8 @@ class PartitionCustomers:
                 key, value = record.key or b"", record.value
                 if key == EVENTS_ID:
                     known_events = (value or b"").decode()
+                    continue
+                if self._is_note(record):
                     continue
                 if value is not None:
                     head = decode_head(value)
