@@ -67,7 +67,8 @@ class Outbox:
     def decide(self, person: str, processor: str, decision: Decision) -> None:
         self._ordinal += 1
         line = LedgerLine(
-            id=effect_id(self._origin, processor, self._ordinal),
+            # One record may cause messages to several keys, and each of them decides for itself.
+            id=effect_id(self._origin, self._by, processor, self._ordinal),
             workspace=person.partition("/")[0], person=person, at=from_ms(self._at_ms), processor=processor,
             kind=decision.kind, about=decision.about, cause=self._origin, facts=decision.facts,
         )  # fmt: skip

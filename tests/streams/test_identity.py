@@ -105,6 +105,16 @@ def test_two_users_who_name_each_other_become_one():
     assert all(outcome == outcomes[0] for outcome in outcomes)
 
 
+def test_one_event_that_merges_two_keys_makes_two_decisions():
+    world = World()
+
+    world.send(an_event(1, user="u", previous="v"))  # both the user and the visitor named v
+    world.settle()
+
+    merged = {(line.kind, line.about) for line in world.decisions.values()}
+    assert merged == {("merged", "w/u:v"), ("merged", "w/a:v")}
+
+
 def test_a_person_who_claims_too_many_ids_is_stopped_and_it_is_said():
     world = World(most_links=3)
     for i in range(10):
