@@ -7,7 +7,9 @@ Order: command line, then environment (`TIDEWIRE_…`, or `TIDEWIRE_…_FILE` na
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,10 @@ from schemas.errors import ConfigError, shown
 from schemas.keys import WORKSPACE_PATTERN
 
 PREFIX = "TIDEWIRE_"
+FILES = ("tidewire.yaml", "write_keys.yaml")  # of the config folder itself
+# Variables that are no settings: of tests and of debugging, and those by which Kubernetes tells a pod of services.
+_NO_SETTINGS = re.compile(r"DEBUG|TEST_\w+|(\w+_)?SERVICE_(HOST|PORT\w*)|(\w+_)?PORT_\d+_(TCP|UDP)\w*")
+_ADDRESS = re.compile(r"(tcp|udp)://")  # … of which one is named like a setting of the port might be
 
 
 class Settings(BaseModel):
@@ -59,6 +65,13 @@ class Settings(BaseModel):
             raise ValueError("use lower case letters, digits, - and _, at most 63")
         return value
 
+    @field_validator("log")
+    @classmethod
+    def _names_a_file(cls, value: str) -> str:
+        if value.startswith("embedded:") and not Path(value.removeprefix("embedded:").removeprefix("//")).name:
+            raise ValueError("names no file; write embedded:PATH")
+        return value
+
     @property
     def log_url(self) -> str:
         return self.log or f"embedded:{self.data / 'log.db'}"
@@ -93,33 +106,73 @@ def explain_settings(
         variable = f"{PREFIX}{name.upper()}"
         places.setdefault(name, variable if variable in environ else f"{variable}_FILE")
         values.setdefault(name, value)
-    file = Path(values.get("config", Settings.model_fields["config"].default)) / "tidewire.yaml"
+    folder = Path(values.get("config", Settings.model_fields["config"].default))
+    _check_folder(folder, places.get("config"))
+    file = folder / FILES[0]
     for name, (value, line) in _from_file(file).items():
-        places.setdefault(name, f'{file}, line {line}, "{name}"')
+        place = f'{file}, line {line}, "{name}"'
+        if name == "config":
+            raise ConfigError(place, "is where this file was found.", "Take it out.")
+        places.setdefault(name, place)
         values.setdefault(name, value)
     try:
         return Settings(**values), places
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
-        known = "" if name in Settings.model_fields else f" Settings are: {', '.join(Settings.model_fields)}."
-        what = f"{first['msg']}; got {shown(first['input'])}."
-        raise ConfigError(places.get(name, name), what, known.strip()) from None
+        if name not in Settings.model_fields:
+            raise _unknown(places.get(name, name)) from None
+        got = shown(first["input"]) if Settings.model_fields[name].repr else "what is not shown, a secret"
+        what = f"{first['msg'].removeprefix('Value error, ')}; got {got}."
+        raise ConfigError(places.get(name, name), what) from None
+
+
+def _unknown(place: str, name: str = "") -> ConfigError:
+    return ConfigError(place, "is no setting.", f"{_meant(name, Settings.model_fields)}"
+                                                f"Settings are: {', '.join(Settings.model_fields)}.")  # fmt: skip
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f'Did you mean "{near[0]}"? ' if near else ""
+
+
+def _check_folder(folder: Path, place: str | None) -> None:
+    """A config folder that was named must be there, and what is nearly called like a file of ours is a mistake."""
+    if place is not None and not folder.is_dir():
+        raise ConfigError(place, f"{folder} is no folder.", "Name the folder of the YAML files.")
+    for file in sorted(folder.glob("*.y*ml")):
+        near = get_close_matches(file.name, FILES, 1, cutoff=0.8)
+        if near and file.name not in FILES:
+            raise ConfigError(str(file), "is not read.", f'Did you mean "{near[0]}"?')
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
+    known = set()
     for name in Settings.model_fields:
-        variable = PREFIX + name.upper()
+        variable, file = PREFIX + name.upper(), f"{PREFIX}{name.upper()}_FILE"
+        known |= {variable, file}
+        if variable in environ and file in environ:
+            raise ConfigError(file, f"{variable} is set, too.", "Take one of them out.")
         if variable in environ:
             found[name] = environ[variable]
-        elif f"{variable}_FILE" in environ:
-            path = Path(environ[f"{variable}_FILE"])
-            try:
-                found[name] = path.read_text().strip()
-            except OSError as error:
-                raise ConfigError(f"{variable}_FILE", f"cannot read {path}: {error.strerror}.") from None
+        elif file in environ:
+            found[name] = _from_secret(file, Path(environ[file]))
+    for variable in sorted(environ.keys() - known):
+        name = variable.removeprefix(PREFIX)
+        if name != variable and not _NO_SETTINGS.fullmatch(name) and not _ADDRESS.match(environ[variable]):
+            raise _unknown(variable, name.lower())
     return found
+
+
+def _from_secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(variable, f"cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(variable, f"{path} is not UTF-8 text.") from None
 
 
 def _from_file(file: Path) -> dict[str, tuple[Any, int]]:
@@ -143,5 +196,9 @@ def _from_file(file: Path) -> dict[str, tuple[Any, int]]:
         return {}
     if not isinstance(document, dict) or not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{file}, line 1", "must hold settings as `name: value`.")
-    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if lines.setdefault(str(key.value), line) != line:
+            raise ConfigError(f'{file}, line {line}, "{key.value}"', "is set twice.", "Take one of the two lines out.")
     return {str(name): (value, lines.get(str(name), 1)) for name, value in document.items()}

@@ -181,16 +181,23 @@ def trial_keys(plain: str, workspace: str) -> list[WriteKey]:
     The source is named after the key's hash, so that it stays the same whatever keys stand beside it.
 
     Raises:
-        ConfigError: one of them is too short or too long to be a key.
+        ConfigError: one of them is too short or too long to be a key, or stands twice.
     """
-    keys = []
-    for key in dict.fromkeys(part.strip() for part in plain.split(",") if part.strip()):
+    keys: list[WriteKey] = []
+    for key in (part.strip() for part in plain.split(",") if part.strip()):
         if not 4 <= len(key) <= LONGEST_WRITE_KEY:
             raise ConfigError("TIDEWIRE_WRITE_KEYS", f"a write key has 4 to {LONGEST_WRITE_KEY} characters; "
                                                      f"one has {len(key)}.")  # fmt: skip
         digest = hash_of(key)
+        if any(digest == other.sha256 for other in keys):
+            raise _twice(digest)
         keys.append(WriteKey(name=f"trial-{digest[:6]}", sha256=digest, workspace=workspace, kind="any"))
     return keys
+
+
+def _twice(digest: str, where: str = "") -> ConfigError:
+    return ConfigError("TIDEWIRE_WRITE_KEYS", f"the key with SHA-256 {digest[:12]}… stands twice{where}.",
+                       "Take one of them out.")  # fmt: skip
 
 
 def load_write_keys(config: Path, plain: str = "", workspace: str = "default") -> WriteKeys:
@@ -199,7 +206,12 @@ def load_write_keys(config: Path, plain: str = "", workspace: str = "default") -
     Raises:
         ConfigError: with file, line, what is wrong, and the mend.
     """
-    return WriteKeys([*read_write_keys(config / FILE_NAME), *trial_keys(plain, workspace)])
+    of_file = read_write_keys(config / FILE_NAME)
+    for_trials = trial_keys(plain, workspace)
+    both = {key.sha256 for key in of_file} & {key.sha256 for key in for_trials}
+    if both:  # which workspace its events belong to would be a matter of luck
+        raise _twice(min(both), f" here and in {config / FILE_NAME}")
+    return WriteKeys([*of_file, *for_trials])
 
 
 def read_write_keys(file: Path) -> tuple[WriteKey, ...]:

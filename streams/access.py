@@ -149,8 +149,8 @@ def write_key_of(settings: Settings) -> str:
 
 def with_folder_key(settings: Settings) -> Settings:
     """The settings with the data folder's own write key among the plain ones."""
-    keys = [key.strip() for key in settings.write_keys.split(",") if key.strip()]
-    return settings.model_copy(update={"write_keys": ",".join([*keys, folder_key(settings.data)])})
+    keys, own = [key.strip() for key in settings.write_keys.split(",") if key.strip()], folder_key(settings.data)
+    return settings.model_copy(update={"write_keys": ",".join(keys if own in keys else [*keys, own])})
 
 
 def folder_key(data: Path) -> str:
@@ -182,4 +182,5 @@ def _make_key(file: Path) -> None:
     except OSError as error:
         raise TidewireError(f"{file.parent} cannot be written: {error.strerror}. Name another with --data.") from None
     finally:
-        whole.unlink(missing_ok=True)
+        with suppress(OSError):
+            whole.unlink(missing_ok=True)

@@ -49,6 +49,9 @@ def test_each_value_names_its_place(tmp_path):
         ("- port\n", r"tidewire\.yaml, line 1: must hold settings as `name: value`"),
         ("host: a\nprot: 1\n", r'tidewire\.yaml, line 2, "prot": .*Settings are: data, '),
         ("\n\nport: high\n", r'tidewire\.yaml, line 3, "port": .*valid integer.*got high'),
+        ("port: 1\nhost: a\nport: 2\n", r'tidewire\.yaml, line 3, "port": is set twice'),
+        ("config: elsewhere\n", r'tidewire\.yaml, line 1, "config": is where this file was found'),
+        ("log: 'embedded:'\n", r'tidewire\.yaml, line 1, "log": names no file; write embedded:PATH; got embedded:\.'),
         ("port: 99999\n", r'tidewire\.yaml, line 1, "port": .*65535.*got 99999'),
     ],
 )
@@ -60,11 +63,47 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, text, says):
     assert "\n" not in str(caught.value)
 
 
+def test_what_nobody_would_read_is_refused(tmp_path):
+    (tmp_path / "write_key.yaml").write_text("keys: []\n")
+
+    with pytest.raises(ConfigError, match=r'write_key\.yaml: is not read\. Did you mean "write_keys\.yaml"\?'):
+        load_settings({"config": str(tmp_path)}, {})
+    with pytest.raises(ConfigError, match=r"--config: .*nowhere is no folder"):
+        load_settings({"config": str(tmp_path / "nowhere")}, {})
+    with pytest.raises(ConfigError, match=r'TIDEWIRE_PROT: is no setting\. Did you mean "port"\? Settings are: data, '):
+        load_settings(None, {"TIDEWIRE_PROT": "1"})
+    with pytest.raises(ConfigError, match=r"TIDEWIRE_PORT_FILE: TIDEWIRE_PORT is set, too"):
+        load_settings(None, {"TIDEWIRE_PORT": "1", "TIDEWIRE_PORT_FILE": "port"})
+
+
+def test_variables_that_others_set_are_left_alone():
+    by_kubernetes = {
+        "TIDEWIRE_SERVICE_HOST": "host", "TIDEWIRE_SERVICE_PORT_HTTP": "80", "TIDEWIRE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "TIDEWIRE_SINK_PORT": "tcp://10.0.0.1:80",
+    }  # fmt: skip
+
+    settings = load_settings(None, {**by_kubernetes, "TIDEWIRE_DEBUG": "1", "TIDEWIRE_TEST_KAFKA": "127.0.0.1:9"})
+
+    assert settings == load_settings(None, {})
+
+
+def test_a_secret_that_is_no_text_is_not_shown(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(folder(tmp_path, "analytics_password: 271828\n"), {})
+
+    assert "valid string" in str(caught.value)
+    assert "271828" not in str(caught.value)
+
+
 def test_a_bad_variable_is_named():
     with pytest.raises(ConfigError, match=r"TIDEWIRE_PORT: .*got http"):
         load_settings(None, {"TIDEWIRE_PORT": "http"})
 
 
-def test_a_secret_file_that_cannot_be_read_is_named():
+def test_a_secret_file_that_cannot_be_read_is_named(tmp_path):
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"TIDEWIRE_LOG_PASSWORD_FILE: .*binary is not UTF-8 text"):
+        load_settings(None, {"TIDEWIRE_LOG_PASSWORD_FILE": str(binary)})
     with pytest.raises(ConfigError, match=r"TIDEWIRE_ANALYTICS_PASSWORD_FILE: cannot read /nowhere: No such file"):
         load_settings(None, {"TIDEWIRE_ANALYTICS_PASSWORD_FILE": "/nowhere"})

@@ -85,7 +85,7 @@ def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, text: str, 
 
 
 def test_plain_keys_of_the_settings_are_for_trials(tmp_path: Path):
-    keys = load_write_keys(tmp_path, " first-key,second-key,,first-key", "shop")
+    keys = load_write_keys(tmp_path, " first-key,second-key,,", "shop")
 
     first, second = keys.find("first-key"), keys.find("second-key")
     assert first is not None
@@ -97,6 +97,17 @@ def test_plain_keys_of_the_settings_are_for_trials(tmp_path: Path):
 
 def test_the_source_of_a_plain_key_is_the_same_whatever_keys_stand_beside_it():
     assert trial_keys("aaaa,bbbb", "shop")[1].name == trial_keys("bbbb", "shop")[0].name
+
+
+def test_a_plain_key_that_stands_twice_is_refused(tmp_path: Path):
+    plain, lines = new_write_key("web", workspace="shop")
+    (tmp_path / "write_keys.yaml").write_text(f"keys:\n{lines}")
+
+    with pytest.raises(ConfigError, match=r"TIDEWIRE_WRITE_KEYS: the key with SHA-256 .*… stands twice\. Take one"):
+        trial_keys("first-key,first-key", "shop")
+    with pytest.raises(ConfigError, match=r"stands twice here and in .*write_keys\.yaml") as caught:
+        load_write_keys(tmp_path, plain, "other")
+    assert plain not in str(caught.value)
 
 
 def test_a_plain_key_that_is_too_short_is_refused():

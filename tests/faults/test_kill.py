@@ -14,8 +14,8 @@ import pytest
 from tests.faults.history import write_history
 from tests.faults.machine import COMMAND, WRITE_KEY, Process, counts_of, free_port, people_of
 
-KILLS = int(os.environ.get("TIDEWIRE_KILLS", "4"))
-SEED = int(os.environ.get("TIDEWIRE_SEED", str(random.randrange(10**6))))
+KILLS = int(os.environ.get("TIDEWIRE_TEST_KILLS", "4"))
+SEED = int(os.environ.get("TIDEWIRE_TEST_SEED", str(random.randrange(10**6))))
 IS_LONG = KILLS > 10
 ORDERS, CUSTOMERS = 6_000, 1_500
 
