@@ -52,6 +52,9 @@ create table if not exists records(
 create table if not exists offsets(
     consumer_group text not null, topic text not null, partition int not null, next int not null,
     primary key(consumer_group, topic, partition)) without rowid;
+create table if not exists notes(
+    consumer_group text not null, topic text not null, partition int not null, note text not null,
+    primary key(consumer_group, topic, partition)) without rowid;
 """
 
 _encode_headers = msgspec.msgpack.Encoder().encode
@@ -101,8 +104,9 @@ class EmbeddedLog:
         self._topics: dict[str, _Topic] = {}
         self._waiting: list[_Append] = []
         self._waiting_bytes = 0
-        self._commits: dict[tuple[str, str, int], int] = {}
+        self._commits: dict[tuple[str, str, int], tuple[int, str]] = {}  # offset and note
         self._committed: dict[tuple[str, str, int], int] = {}
+        self._notes: dict[tuple[str, str, int], str] = {}  # of commits that have one
         self._commit_waiters: list[asyncio.Future[None]] = []
         self._flusher: asyncio.Task[None] | None = None
         self._housekeeper: asyncio.Task[None] | None = None
@@ -197,6 +201,8 @@ class EmbeddedLog:
             by_number[number].next[partition] = after
         for group, topic, partition, after in db.execute("select * from offsets"):
             self._committed[group, topic, partition] = after
+        for group, topic, partition, note in db.execute("select * from notes"):
+            self._notes[group, topic, partition] = note
 
     def _in_writer(self, work: Callable[..., Result], *args: Any) -> asyncio.Future[Result]:
         return asyncio.get_running_loop().run_in_executor(self._writer_thread, work, *args)
@@ -297,7 +303,9 @@ class EmbeddedLog:
                         if not waiting.done():
                             waiting.set_exception(LogUnavailable(f"the log {self.path} cannot be written: {error}"))
                     continue
-                self._committed.update(commits)
+                for of, (after, note) in commits.items():
+                    self._committed[of] = after
+                    self._notes[of] = note
                 for append, places in zip(appends, placed, strict=True):
                     for place in places:
                         append.topic.next[place.partition] = max(
@@ -313,7 +321,9 @@ class EmbeddedLog:
         finally:
             self._flusher = None
 
-    def _write(self, appends: list[_Append], commits: dict[tuple[str, str, int], int]) -> list[list[Placed]]:
+    def _write(
+        self, appends: list[_Append], commits: dict[tuple[str, str, int], tuple[int, str]]
+    ) -> list[list[Placed]]:  # fmt: skip
         now_ms = time.time_ns() // 1_000_000
         rows: list[tuple[int, int, bytes | None, bytes | None, bytes | None]] = []
         ends: dict[tuple[int, int], int] = {}
@@ -338,8 +348,10 @@ class EmbeddedLog:
                 [(after, topic, partition) for (topic, partition), after in ends.items()],
             )
             db.executemany(
-                "insert or replace into offsets values(?,?,?,?)", [(*of, after) for of, after in commits.items()]
+                "insert or replace into offsets values(?,?,?,?)", [(*of, after) for of, (after, _) in commits.items()]
             )
+            noted = [(*of, note) for of, (_, note) in commits.items() if note or self._notes.get(of)]
+            db.executemany("insert or replace into notes values(?,?,?,?)", noted)
         return placed
 
     def _wake(self) -> None:
@@ -398,14 +410,18 @@ class EmbeddedLog:
             if (group, topic, partition) in self._committed
         }
 
-    async def commit(self, group: str, offsets: Mapping[TP, int]) -> None:
+    async def notes(self, group: str, topic: str) -> dict[int, str]:
+        found = {p: self._notes.get((group, topic, p), "") for p in range(self._topic(topic).partitions)}
+        return {partition: note for partition, note in found.items() if note}
+
+    async def commit(self, group: str, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
         """Store where a group goes on, with the next commit of the log."""
         if not offsets:
             return
         if not self._is_open:
             raise LogUnavailable(f"the log {self.path} is closed")
         for tp, after in offsets.items():
-            self._commits[group, tp.topic, tp.partition] = after
+            self._commits[group, tp.topic, tp.partition] = after, (notes or {}).get(tp, "")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commit_waiters.append(done)
         self._flush_soon()
@@ -458,6 +474,7 @@ class EmbeddedLog:
                 with copy:
                     for group, offsets in groups.items():
                         copy.execute("delete from offsets where consumer_group = ?", (group,))
+                        copy.execute("delete from notes where consumer_group = ?", (group,))
                         rows = [(group, *tp, after) for tp, after in offsets.items()]
                         copy.executemany("insert into offsets values(?,?,?,?)", rows)
                 copy.execute("pragma journal_mode = delete")  # a single file; `start` makes it a WAL again
@@ -577,8 +594,10 @@ class EmbeddedSubscription:
         self.topics = topics
         self._positions: dict[TP, int] = {}
         self._is_closed = False
+        self.assignments = 0
 
     def assign(self, share: set[TP]) -> None:
+        self.assignments += 1
         kept = {tp: at for tp, at in self._positions.items() if tp in share}
         self._positions = kept | {tp: self._log.position(self.group, tp) for tp in share if tp not in kept}
 
@@ -606,8 +625,9 @@ class EmbeddedSubscription:
             self._positions[tp] = self._positions.pop(tp)
         return found
 
-    async def commit(self, offsets: Mapping[TP, int]) -> None:
-        await self._log.commit(self.group, {tp: after for tp, after in offsets.items() if tp in self._positions})
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+        held = {tp: after for tp, after in offsets.items() if tp in self._positions}
+        await self._log.commit(self.group, held, notes)
 
     async def rewind(self) -> None:
         self._positions = {tp: self._log.position(self.group, tp) for tp in self._positions}

@@ -328,20 +328,26 @@ class KafkaLog:
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         count = await self._count(topic)
-        return await self._patiently(partial(self._ask_for_committed, group, topic, count))
+        found = await self._patiently(partial(self._ask_for_committed, group, topic, count))
+        return {partition: offset for partition, (offset, _) in found.items()}
 
-    async def _ask_for_committed(self, group: str, topic: str, count: int) -> dict[int, int]:
+    async def notes(self, group: str, topic: str) -> dict[int, str]:
+        count = await self._count(topic)
+        found = await self._patiently(partial(self._ask_for_committed, group, topic, count))
+        return {partition: note for partition, (_, note) in found.items() if note}
+
+    async def _ask_for_committed(self, group: str, topic: str, count: int) -> dict[int, tuple[int, str]]:
         coordinator = await self._open_client().coordinator_lookup(CoordinationType.GROUP, group)
         request = OffsetFetchRequest(group, [(topic, list(range(count)))])
         answer = await self._ask(coordinator, request, group=ConnectionGroup.COORDINATION)
         found = {}
         for _, partitions in answer.topics:
-            for partition, offset, _, code in partitions:
+            for partition, offset, note, code in partitions:
                 if for_code(code) is GroupIdNotFound:
                     return {}
                 _raise_for(code, TP(topic, partition))
                 if offset >= 0:
-                    found[partition] = offset
+                    found[partition] = offset, note or ""
         return dict(sorted(found.items()))
 
     async def go_on_from(self, group: str, offsets: Mapping[TP, int]) -> None:
@@ -450,6 +456,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer, self._group, self._timeout_s = consumer, group, timeout_s
         # Of each partition we hold: the offset after what we were given of it since we got it.
         self._after: dict[TP, int] = {}
+        self.assignments = 0
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
         # Another may have got them and gone on; a commit of ours would put it back.
@@ -457,6 +464,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
             self._after.pop(TP(*tp), None)
 
     def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self.assignments += 1
         log.info("partitions_assigned", group=self._group, partitions=sorted(f"{tp[0]}-{tp[1]}" for tp in assigned))
 
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
@@ -471,7 +479,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
             taken[tp] = [Record(*tp, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
         return taken
 
-    async def commit(self, offsets: Mapping[TP, int]) -> None:
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
         """As `Subscription.commit`; what a rebalance took from us is left out, and comes again to its new owner."""
         held = {tp: after for tp, after in offsets.items() if after <= self._after.get(tp, -1)}
         if len(held) < len(offsets):
@@ -481,7 +489,8 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._consumer.commit({TopicPartition(*tp): after for tp, after in held.items()})
+                said = notes or {}
+                await self._consumer.commit({TopicPartition(*tp): (at, said.get(tp, "")) for tp, at in held.items()})
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("commit_refused", group=self._group, error=_short(error))
         except (KafkaError, TimeoutError) as error:

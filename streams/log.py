@@ -75,11 +75,19 @@ class LogUnavailable(LogBusy):
 class Subscription(Protocol):
     """A member of a consumer group. Each record reaches one member; after a crash, those not committed come again."""
 
+    @property
+    def assignments(self) -> int:
+        """How often this member was given partitions: while it stays the same, no other member had them meanwhile."""
+
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
         """At most `most` records in all, by partition and in order; empty when none came within `timeout_s`."""
 
-    async def commit(self, offsets: Mapping[TP, int]) -> None:
-        """The group goes on from these offsets: of each partition, that of the last record done plus one."""
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+        """The group goes on from these offsets: of each partition, that of the last record done plus one.
+
+        All of it is committed, or nothing. A note stands beside its offset, for `Log.notes`, until the next commit of
+        that partition; it is short.
+        """
 
     async def rewind(self) -> None:
         """Read again from what is committed."""
@@ -121,6 +129,9 @@ class Log(Protocol):
         Raises:
             LogBusy: the group has a member, who would commit over it.
         """
+
+    async def notes(self, group: str, topic: str) -> dict[int, str]:
+        """For each partition the note of its last commit; those that had none are absent."""
 
     async def subscribe(self, group: str, topics: Iterable[str]) -> Subscription:
         """Join a group; a group without a committed offset starts at the beginning."""

@@ -461,6 +461,43 @@ async def test_a_new_group_starts_at_the_beginning_and_goes_on_from_its_commit(g
     assert values(await as_group(log, f"group-{topic}", topic, 4)) == [b"6", b"7", b"8", b"9"]
 
 
+async def test_a_note_stands_beside_its_commit_until_the_next(ground: Ground, log: Log) -> None:
+    topic = await ground.topic(partitions=2)
+    await log.append(topic, [Outgoing(b"a", b"1", p) for p in (0, 0, 0, 1, 1)])
+    member = await log.subscribe(f"group-{topic}", [topic])
+    await gather(member, 5)
+
+    before = await log.notes(f"group-{topic}", topic)
+    await member.commit({TP(topic, 0): 1, TP(topic, 1): 1}, {TP(topic, 0): "to 3", TP(topic, 1): "to 2, für immer"})
+    noted = await log.notes(f"group-{topic}", topic)
+    await member.commit({TP(topic, 0): 3})
+    after = await log.notes(f"group-{topic}", topic)
+    committed = await log.committed(f"group-{topic}", topic)
+    await member.close()
+
+    assert (before, noted, after) == ({}, {0: "to 3", 1: "to 2, für immer"}, {1: "to 2, für immer"})
+    assert committed == {0: 3, 1: 1}
+
+
+async def test_a_member_says_when_it_was_given_partitions(ground: Ground, log: Log) -> None:
+    topic = await ground.topic(partitions=2)
+    await log.append(topic, [Outgoing(b"a", b"1", p) for p in (0, 1)])
+    one = await log.subscribe(f"group-{topic}", [topic])
+    await gather(one, 2)
+    alone = one.assignments
+
+    other = await log.subscribe(f"group-{topic}", [topic])
+    await log.append(topic, [Outgoing(b"a", b"2", p) for p in (0, 1)])
+    async with asyncio.timeout(30):
+        while one.assignments == alone:
+            await one.poll(10, 0.1)
+            await other.poll(10, 0.1)
+    await one.close()
+    await other.close()
+
+    assert alone >= 1
+
+
 async def test_groups_do_not_disturb_each_other(ground: Ground, log: Log) -> None:
     topic = await ground.topic(partitions=1)
     await log.append(topic, numbered(5))
@@ -652,7 +689,7 @@ async def test_what_was_appended_is_there_after_a_restart(ground: Ground, log: L
     await log.append(topic, numbered(10))
     member = await log.subscribe(f"group-{topic}", [topic])
     await gather(member, 10)
-    await member.commit({TP(topic, 0): 7})
+    await member.commit({TP(topic, 0): 7}, {TP(topic, 0): "noted"})
     await member.close()
     before = (await log.topics())[topic]
 
@@ -662,6 +699,7 @@ async def test_what_was_appended_is_there_after_a_restart(ground: Ground, log: L
     assert (await log.topics())[topic] == before
     assert values(await everything(log, topic)) == [b"%d" % i for i in range(10)]
     assert await log.committed(f"group-{topic}", topic) == {0: 7}
+    assert await log.notes(f"group-{topic}", topic) == {0: "noted"}
     placed = await log.append(topic, numbered(1))
     assert placed[0].first == 10
 
