@@ -176,10 +176,14 @@ class KafkaLog:
             if "cleanup.policy" not in config:
                 raise TidewireError(f"Kafka does not tell how topic {name!r} is kept. Grant this user DescribeConfigs.")
             policies = config["cleanup.policy"].split(",")
-            kept_ms = int(config["retention.ms"])
+            kept_ms, kept_bytes = int(config["retention.ms"]), int(config["retention.bytes"])
             found[name] = TopicState(
                 name, str(topic["topic_id"]), len(topic["partitions"]),
                 kept_ms if "delete" in policies and kept_ms >= 0 else None, "compact" in policies,
+                kept_bytes if "delete" in policies and kept_bytes >= 0 else None,
+                min(len(partition["replica_nodes"]) for partition in topic["partitions"]),
+                int(config["min.insync.replicas"]), config["unclean.leader.election.enable"] == "true",
+                int(config["max.message.bytes"]),
             )  # fmt: skip
         return found
 

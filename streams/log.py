@@ -51,13 +51,26 @@ class Placed(NamedTuple):
 
 
 class TopicState(NamedTuple):
-    """A topic as it exists. `id` is another when it was deleted and made anew."""
+    """A topic as it exists. `id` is another when it was deleted and made anew.
+
+    Attributes:
+        retention_ms, most_bytes: age and size beyond which records are dropped; None: never. A compacted topic may have
+            them, too.
+        copies, in_sync: of each partition, and how many of them must have a record before it is acknowledged.
+        is_unclean: a copy that lags may come to lead, and what it had not is lost.
+        largest_bytes: what a batch of records may have; None: no limit of the topic's own.
+    """
 
     name: str
     id: str
     partitions: int
     retention_ms: int | None
     is_compacted: bool
+    most_bytes: int | None = None
+    copies: int = 1
+    in_sync: int = 1
+    is_unclean: bool = False
+    largest_bytes: int | None = None
 
 
 class LogBusy(Unreachable):

@@ -22,7 +22,18 @@ from schemas.errors import TidewireError
 from streams import embedded
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
-from streams.log import TP, Log, LogBusy, LogUnavailable, Outgoing, Record, Subscription, murmur2, partition_of
+from streams.log import (
+    TP,
+    Log,
+    LogBusy,
+    LogUnavailable,
+    Outgoing,
+    Record,
+    Subscription,
+    TopicState,
+    murmur2,
+    partition_of,
+)
 
 WEEK_MS = 7 * 86_400_000
 LARGEST_RECORD_BYTES = 16 * 1024 * 1024
@@ -652,8 +663,8 @@ async def test_a_topic_says_how_it_is_kept(ground: Ground, log: Log) -> None:
 
     topics = await log.topics()
 
-    assert topics[kept]._replace(id="") == (kept, "", 3, WEEK_MS, False)
-    assert topics[compacted]._replace(id="") == (compacted, "", 2, None, True)
+    assert topics[kept]._replace(id="", largest_bytes=None) == TopicState(kept, "", 3, WEEK_MS, False)
+    assert topics[compacted]._replace(id="", largest_bytes=None) == TopicState(compacted, "", 2, None, True)
     assert topics[kept].id != topics[compacted].id
     assert (log.partitions(kept), log.partitions(compacted)) == (3, 2)
 

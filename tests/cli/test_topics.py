@@ -68,6 +68,13 @@ async def test_an_empty_log_is_refused_with_every_missing_topic(log):
         ("events", {"is_compacted": True, "retention_ms": None}, r"cleanup\.policy=delete"),
         ("rejected", {"retention_ms": 7 * DAY_MS}, r"7 days, less than 90 days. Set retention\.ms=7776000000"),
         ("rows", {"retention_ms": DAY_MS // 2}, r"0\.5 days"),
+        ("customers", {"retention_ms": DAY_MS}, r"would forget people\. Set cleanup\.policy=compact alone"),
+        ("customers", {"most_bytes": 10**9}, r"would forget people\. Set cleanup\.policy=compact alone"),
+        ("events", {"most_bytes": 10**9}, r"beyond 1000000000 bytes.*retention\.bytes=-1"),
+        ("events", {"copies": 3, "in_sync": 1}, r"min\.insync\.replicas=2"),
+        ("events", {"copies": 1, "in_sync": 2}, r"nothing can be written. Set min\.insync\.replicas=1"),
+        ("customers", {"is_unclean": True}, r"unclean\.leader\.election\.enable=false"),
+        ("events", {"largest_bytes": 1_048_588}, r"max\.message\.bytes=9437184 or more"),
     ],
 )
 async def test_a_wrong_topic_is_refused_with_the_mend(log, topic, change, says):
@@ -79,6 +86,14 @@ async def test_a_wrong_topic_is_refused_with_the_mend(log, topic, change, says):
 
     assert list(faults) == [topic]
     assert re.search(says, faults[topic]), faults[topic]
+
+
+async def test_other_partitions_than_the_settings_say_are_refused(log):
+    await create_topics(log, Settings(partitions=4))
+
+    with pytest.raises(ConfigError, match=r"partitions: it is 6, but topic .events. has 4.*Set it to 4"):
+        await check_topics(log, Settings(partitions=6))
+    await check_topics(log, Settings())
 
 
 @pytest.mark.parametrize("change", [{"retention_ms": 900 * DAY_MS}, {"retention_ms": None}])
