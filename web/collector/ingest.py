@@ -28,6 +28,7 @@ from schemas.intake import (
     text_or_empty,
 )
 from schemas.keys import LONGEST_ID, anonymous_key, is_blocked, user_key
+from schemas.plain_call import plain_call
 from schemas.rejected import Rejected, encode_rejected
 from schemas.safe_json import Unreadable
 from streams.log import Log, LogBusy, Outgoing
@@ -234,8 +235,12 @@ class Collector:
         reasons: list[str] = []
         for number, raw in enumerate(raws, 1):
             try:
-                event = read_event(raw, path.call, arrival)
-                good.append(Outgoing(event.key.encode(), encode_event(event)))
+                plain = plain_call(bytes(raw), path.call, arrival)
+                if plain is not None:
+                    good.append(Outgoing(*plain))
+                else:
+                    event = read_event(raw, path.call, arrival)
+                    good.append(Outgoing(event.key.encode(), encode_event(event)))
             except Refused as refused:
                 if path.call and isinstance(refused, Unreadable):
                     raise
