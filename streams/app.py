@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import structlog
 from faust.types import TP as FaustTP
 
 from config.settings import Settings
+from schemas.errors import TidewireError, Unreachable
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
 from streams.log import TP, Log
@@ -25,6 +27,7 @@ log = structlog.get_logger(__name__)
 SESSION_TIMEOUT_S = 10.0  # so long the partitions of a worker that died stand still
 STUCK_S = 120.0  # records wait, and nothing moves: the process ends, and another takes over
 WATCH_EVERY_S = 1.0
+EXIT_FAILED = 1  # as the command line says
 EXIT_BUG = 70  # EX_SOFTWARE
 
 Fatal = Callable[[str, BaseException | None], None]
@@ -32,9 +35,14 @@ Fatal = Callable[[str, BaseException | None], None]
 
 def end_process(what: str, error: BaseException | None) -> None:
     """End at once, acknowledging nothing. What was not checkpointed comes again."""
-    log.critical("worker_ends", why=what, error=repr(error) if error else None, exc_info=error)
-    logging.shutdown()
-    os._exit(EXIT_BUG)
+    try:
+        if isinstance(error, TidewireError) and not isinstance(error, Unreachable):  # for a person to mend
+            print(f"tidewire: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            os._exit(EXIT_FAILED)
+        log.critical("worker_ends", why=what, error=repr(error) if error else None, exc_info=error)
+        logging.shutdown()
+    finally:
+        os._exit(EXIT_BUG)
 
 
 class StageApp:

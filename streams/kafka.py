@@ -7,10 +7,12 @@ what it shows, and recovery asks for whole megabytes. All waiting has an end: `L
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -114,7 +116,8 @@ class KafkaLog:
         self._appender = Appender(self._make_producer, self.timeout_s)
         try:
             async with asyncio.timeout(self.timeout_s):
-                await client.bootstrap()
+                with _untold():
+                    await client.bootstrap()
             self._client = client
             await self._look_up_topics()
             await self._appender.start()
@@ -471,6 +474,10 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
         self.assignments += 1
         log.info("partitions_assigned", group=self._group, partitions=sorted(f"{tp[0]}-{tp[1]}" for tp in assigned))
 
+    @property
+    def assigned(self) -> set[TP]:
+        return {TP(*tp) for tp in self._consumer.assignment()}
+
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
         try:
             found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=most)
@@ -519,6 +526,18 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._consumer.stop()
         except (KafkaError, TimeoutError) as error:
             log.warning("group_left_without_word", group=self._group, error=_short(error))
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Without what aiokafka says of each address that does not answer: we say it once, of all."""
+    logger = logging.getLogger("aiokafka")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _no_topic(topic: str) -> TidewireError:

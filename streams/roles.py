@@ -15,16 +15,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from config.settings import Settings
-from schemas.errors import TidewireError, Unreachable
+from schemas.errors import ConfigError, TidewireError, Unreachable, shown
 from schemas.event import Event
 from streams.access import RUN_FILE, RunFile
+from streams.folder import owned
 from streams.grounds import open_log
 from streams.lag import has_caught_up, measure_lag
 from streams.log import Log, LogBusy
@@ -98,6 +99,8 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
 
     set_up_logging(settings.log_level)
     async with AsyncExitStack() as stack:
+        if "worker" in roles and not settings.is_embedded:  # the embedded log says it of itself
+            stack.enter_context(owned(settings.data))
         log_ = open_log(settings)
         listener = stack.enter_context(_listen(settings, roles))
         host, port = listener.getsockname()[:2]
@@ -203,6 +206,9 @@ def _listen(settings: Settings, roles: frozenset[str]) -> socket.socket:
     except OSError as error:
         if not roles & {"collector", "dashboard"} and "port" not in settings.model_fields_set:
             return _bound(settings.host, 0)
+        if isinstance(error, socket.gaierror):
+            raise ConfigError("host", f"{shown(settings.host)} is no address: {error.strerror}.",
+                              "Name one of this machine, such as 127.0.0.1 or 0.0.0.0.") from None  # fmt: skip
         what = f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}."
         raise Unreachable(f"{what} Name another with --port; 0 takes a free one.") from None
 
@@ -250,10 +256,14 @@ def _write_run_file(data: Path, run_file: RunFile, stack: AsyncExitStack) -> Non
     """Tell commands of the same user where this process answers; gone when it stops."""
     file = data / RUN_FILE
     whole = file.with_name(f"{file.name}.{run_file.pid}")
-    data.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(msgspec.json.encode(run_file))
-    whole.replace(file)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(msgspec.json.encode(run_file))
+        whole.replace(file)
+    except OSError as error:
+        what = f"the data folder {data} cannot be written: {error.strerror}."
+        raise TidewireError(f"{what} Name another with --data.") from None
     stack.callback(file.unlink, missing_ok=True)
 
 
@@ -296,6 +306,22 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
+class _Told:
+    """Where log lines go. Who read them may have gone; the work goes on without them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def set_up_logging(level: str) -> None:
     """Log lines are events with facts: for people on a terminal, as JSON elsewhere. On standard error."""
     least = getattr(logging, level.upper())
@@ -309,10 +335,11 @@ def set_up_logging(level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Told(sys.stderr))),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # of a try that is repeated; who asked says how it ended
+    handler = logging.StreamHandler(_Told(sys.stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -49,7 +50,8 @@ def register(app: typer.Typer) -> None:
 
 def say(line: str) -> None:
     """One line for the person at the terminal; standard output is for results."""
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # whoever read it may have gone
+        print(line, file=sys.stderr, flush=True)
 
 
 def in_loop(work: Coroutine[Any, Any, Result]) -> Result:
