@@ -58,9 +58,10 @@ class Stopped(msgspec.Struct, frozen=True):
 
 
 class GoOn(msgspec.Struct, frozen=True):
-    """A person lets a partition go on that stopped before `offset`, the end of the partition when she said so.
+    """A person lets a stopped partition go on.
 
-    With `let_through`, the records up to there may all become dead letters.
+    With `let_through`, the records before `offset`, the end of the partition when she said so, may all become dead
+    letters.
     """
 
     offset: int

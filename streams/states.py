@@ -151,9 +151,8 @@ class PartitionStates(Generic[S]):
 
     @property
     def stopped(self) -> Stopped | None:
-        """Why the partition stands still, where it does."""
-        stopped, go_on = self._stopped, self._go_on
-        return stopped if stopped is not None and (go_on is None or go_on.offset < stopped.offset) else None
+        """Why the partition stands still, where it does: of its notes the later in the changelog holds."""
+        return self._stopped
 
     @property
     def free_until(self) -> int:
@@ -165,6 +164,9 @@ class PartitionStates(Generic[S]):
         self._stopped = stopped
         self._keep_notes()
         return Outgoing(STOPPED, encode_note(stopped), self.partition)
+
+    def go_on_notes(self) -> list[Outgoing]:
+        return [Outgoing(GO_ON, encode_note(self._go_on), self.partition)] if self._go_on is not None else []
 
     async def look_for_notes(self) -> None:
         """Read what others wrote into the changelog. Not while a checkpoint writes there."""
@@ -178,7 +180,7 @@ class PartitionStates(Generic[S]):
         if record.key == STOPPED:
             self._stopped = decode_stopped(record.value or b"")
         elif record.key == GO_ON:
-            self._go_on = decode_go_on(record.value or b"")
+            self._stopped, self._go_on = None, decode_go_on(record.value or b"")
         else:
             return False
         self._keep_notes()

@@ -124,13 +124,16 @@ class _Owned(Generic[S]):
         next: the offset after the last record handled.
         marked: the offset that may be committed.
         since: batches handled since the last checkpoint, to be handled again when one of them fails.
-        waiting: batches that came while the partition stood still.
+        is_standing: it stopped, and was not let go on yet.
+        waiting: batches that came meanwhile.
+        notes: for the changelog, with the next checkpoint.
     """
 
     def __init__(self, states: PartitionStates[S], marked: int) -> None:
         self.states = states
         self.next = self.marked = marked
         self.since: list[Sequence[Record]] = []
+        self.is_standing = states.stopped is not None
         self.waiting: list[Sequence[Record]] = []
         self.notes: list[Outgoing] = []
         self.limit = DeadLetterLimit()
@@ -269,7 +272,7 @@ class Worker(Generic[S]):
             await self.checkpoint()  # it is not keeping up: wait for it
 
     async def _process(self, partition: int, owned: _Owned[S], records: Sequence[Record]) -> None:
-        if owned.states.stopped is not None:
+        if owned.is_standing:
             owned.waiting.append(records)
             return
         if not self._due_at:
@@ -296,7 +299,7 @@ class Worker(Generic[S]):
         owned.last_ms = records[handled - 1].timestamp_ms
         if handled < len(records):
             owned.waiting.append(records[handled:])
-        if owned.limit.why and owned.states.stopped is None:
+        if owned.limit.why and not owned.is_standing:
             self._stop_partition(partition, owned)
 
     async def _handle(self, owned: _Owned[S], records: Sequence[Record]) -> int:
@@ -316,6 +319,7 @@ class Worker(Generic[S]):
     def _stop_partition(self, partition: int, owned: _Owned[S]) -> None:
         """Handle no more of it until a person says so: see `streams.dead_letters`."""
         stopped = Stopped(owned.next, owned.limit.why, to_iso(owned.last_ms))
+        owned.is_standing = True
         owned.notes.append(owned.states.stop(stopped))
         self._outbox.begin(f"{EVENTS}-{partition}@{owned.next - 1}", owned.last_ms)
         self._outbox.decide("", "worker", Decision("partition_stopped", f"{EVENTS}-{partition}", {
@@ -331,7 +335,7 @@ class Worker(Generic[S]):
 
     async def _look_whether_to_go_on(self) -> None:
         for partition, owned in list(self._owned.items()):
-            if owned.states.stopped is None:
+            if not owned.is_standing:
                 continue
             async with self._checkpointing:
                 await owned.states.look_for_notes()
@@ -341,7 +345,10 @@ class Worker(Generic[S]):
     async def _go_on(self, partition: int, owned: _Owned[S]) -> None:
         log.warning("partition_goes_on", partition=partition, offset=owned.next)
         async with self._lock:
+            owned.is_standing = False
+            owned.notes = owned.states.go_on_notes()  # again: the order may have come before our note that it stopped
             owned.limit.go_on(owned.states.free_until)
+            self._due_at = self._due_at or time.monotonic()
             self._outbox.begin(f"{EVENTS}-{partition}@{owned.next}", time.time_ns() // 1_000_000)
             self._outbox.decide("", "worker", Decision("partition_goes_on", f"{EVENTS}-{partition}", {
                 "offset": owned.next}))  # fmt: skip
@@ -349,7 +356,7 @@ class Worker(Generic[S]):
             waiting, owned.waiting = owned.waiting, []
             for records in waiting:
                 await self._process(partition, owned, records)
-            if owned.states.stopped is None:
+            if not owned.is_standing:
                 self._reading.resume(partition)
             self._count_partitions()
         if self._must_repeat:
@@ -358,7 +365,7 @@ class Worker(Generic[S]):
     def _count_partitions(self) -> None:
         self._metrics.owned_partitions.set(len(self._owned))
         self._metrics.stopped_partitions.set(
-            sum(owned.states.stopped is not None for owned in self._owned.values()))  # fmt: skip
+            sum(owned.is_standing for owned in self._owned.values()))  # fmt: skip
 
     # --- going back
 
@@ -525,8 +532,7 @@ class Worker(Generic[S]):
             log.warning("lag_not_known", error=str(error))
             return
         behind = self.behind_of(bounds)
-        standing = {partition for partition, owned in self._owned.items() if owned.states.stopped is not None}
-        self.behind = sum(count for partition, count in behind.items() if partition not in standing)
+        self.behind = sum(count for partition, count in behind.items() if not self._owned[partition].is_standing)
         self._metrics.behind_records.set(sum(behind.values()))
         waiting = [self._owned[partition].last_ms for partition, count in behind.items() if count]
         self._metrics.behind_seconds.set(time.time() - min(filter(None, waiting)) / 1000 if any(waiting) else 0.0)
@@ -537,7 +543,7 @@ class Worker(Generic[S]):
         async with self._lock:
             ticks = []
             for partition, owned in self._owned.items():
-                if owned.states.stopped is not None:
+                if owned.is_standing:
                     continue
                 due = owned.states.due(now_ms, MOST_TICKS)
                 ticking = {key: due_ms for due_ms, key in due}

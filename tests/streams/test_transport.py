@@ -19,6 +19,7 @@ from streams.app import StageApp
 from streams.grounds import open_log
 from streams.log import Log, Outgoing
 from streams.metrics import StageMetrics
+from streams.partitions import let_go_on
 from streams.stage import CustomerStage
 from streams.topics import create_topics
 from streams.transport import BatchReading, EmbeddedConsumer, KafkaConsumer, KafkaThread
@@ -83,9 +84,32 @@ async def _check_ground(settings: Settings) -> None:
         assert sum(committed.values()) == 500
         committed = await _run(settings, range(500, 700), log)  # goes on where it stopped
         assert sum(committed.values()) == 700
+        await _check_stop(settings, log)
     finally:
         await log.stop()
         collect_what_faust_left()
+
+
+async def _check_stop(settings: Settings, log: Log) -> None:
+    """A partition that stops is not read any further, goes on when it is let, and the others never notice."""
+    stage = CustomerStage(Fold([TallyProcessor()]), partitions=log.partitions(EVENTS), most_links=100)
+    app = StageApp(log, stage, settings, StageMetrics(CollectorRegistry()), fatal=_fatal)
+    await app.start()
+    good = [an_event(i, user=f"v{i}") for i in range(200)]
+    await log.append(EVENTS, [Outgoing(b"w/u:x", b"junk", 0)] * 500)
+    await log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in good])
+    async with asyncio.timeout(60):
+        while not (left := app.worker.behind_of(await log.bounds(EVENTS))) or any(  # noqa: ASYNC110
+            count for partition, count in left.items() if partition
+        ):  # fmt: skip
+            await asyncio.sleep(0.05)
+        assert left[0] >= 400
+        await let_go_on(log, 0, by="anna", let_through=True)
+        while await _behind(log, app):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await app.stop()
+    rejected = sum(end for _, end in (await log.bounds("rejected")).values())
+    assert rejected == 500
 
 
 async def test_the_embedded_ground_reads_in_batches_and_commits_what_was_marked(tmp_path: Path):
