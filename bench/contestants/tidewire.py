@@ -1,0 +1,134 @@
+"""Tidewire: its engine with a stage that counts, or with the customer stage and the processors that are named.
+
+As a worker runs it: a Faust app, states in RocksDB, every change in the changelog, offsets committed after both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from bench.contestants.contest import Job, Meter, job
+from bench.contestants.counter import Seen, count, decode_seen, traits_of
+from config.settings import Settings
+from processors.base import Table
+from schemas.keyed import Keyed
+from streams.app import StageApp
+from streams.dead_letters import DeadLetterLimit
+from streams.kafka import KafkaLog
+from streams.log import Outgoing, Record
+from streams.metrics import StageMetrics
+from streams.outbox import Outbox
+from streams.worker import GROUP, Stage, States
+
+LOOK_EVERY_S = 0.005
+
+
+class Counting(Keyed, array_like=True, gc=False):
+    """The state of the others (`counter.Counted`) behind what the engine keeps for itself."""
+
+    count: int = 0
+    last: str = ""
+    by_event: dict[str, int] = msgspec.field(default_factory=dict)
+    traits: msgspec.Raw = msgspec.Raw(b"\x80")
+
+
+class CountingStage:
+    """A stage that counts. See `streams.worker.Stage`."""
+
+    State = Counting
+    table_of: Mapping[type[msgspec.Struct], Table] = {}
+
+    def __init__(self, state_bytes: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.is_careful = False
+        self._traits = traits_of(state_bytes)
+
+    def handle(
+        self, records: Sequence[Record], states: States[Counting], out: Outbox, limit: DeadLetterLimit
+    ) -> int:
+        get, touch, traits = states.get, states.touch, self._traits
+        applied = 0
+        for record in records:
+            key = record.key.decode()  # type: ignore[union-attr]
+            state = get(key)
+            if record.offset <= state.offset:
+                continue
+            if state.revision == 0:
+                state.traits = traits
+            state.offset = record.offset
+            state.revision += 1
+            event: Seen = decode_seen(record.value)  # type: ignore[arg-type]
+            count(state, event)  # type: ignore[arg-type]  # it has the fields of a Counted
+            touch(key, state)
+            applied += 1
+        self.counts["applied"] += applied
+        self.counts["replayed"] += len(records) - applied
+        return len(records)
+
+    def next_due_ms(self, state: Counting) -> int:
+        return 0
+
+    def portrait(self, key: str, state: Counting, at_ms: int) -> Outgoing | None:
+        return None
+
+    def shrink(self, key: str, state: Counting, limit_bytes: int, out: Outbox) -> None:
+        raise RuntimeError(f"the state of {key} is larger than {limit_bytes} bytes")
+
+
+def stage_of(given: Job, partitions: int) -> Stage[Any]:
+    """The stage that does the work of the job."""
+    if given.work == "count":
+        return CountingStage(given.state_bytes)
+    from bench.contestants.folding import fold_of
+    from streams.stage import CustomerStage
+
+    return CustomerStage(fold_of(given.work), partitions=partitions, most_links=100)
+
+
+async def contend(given: Job) -> None:
+    meter, registry = Meter(), CollectorRegistry()
+    log = KafkaLog(f"kafka://{given.kafka}")
+    await log.start()
+    settings = Settings(data=Path(given.folder), checkpoint_ms=round(given.interval_s * 1000),
+                        checkpoint_records=1_000_000_000)  # fmt: skip
+    app = StageApp(log, stage_of(given, log.partitions("events")), settings, StageMetrics(registry))
+    worker = app.worker
+    process = worker.process
+
+    async def begin_and_process(partition: int, records: Sequence[Record]) -> None:
+        meter.begin()
+        worker.process = process  # type: ignore[method-assign]
+        await process(partition, records)
+
+    worker.process = begin_and_process  # type: ignore[method-assign]
+    began = time.perf_counter()
+    await app.start()
+    while sum(worker.progress()[::2]) < given.events:  # noqa: ASYNC110 - offsets handled
+        await asyncio.sleep(LOOK_EVERY_S)
+    await worker.checkpoint()  # as the others do at the end, rather than wait for the next
+    await app.faust.consumer.commit()
+    meter.done(given.events, group=GROUP, start_s=time.perf_counter() - began,
+               applied=int(registry.get_sample_value("tidewire_stage_records_total", {"outcome": "applied"}) or 0),
+               written=int(registry.get_sample_value("tidewire_checkpoint_customers_total") or 0))  # fmt: skip
+    await app.stop()
+    await log.stop()
+
+
+def main() -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(contend(job()))
+
+
+if __name__ == "__main__":
+    main()
