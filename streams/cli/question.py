@@ -40,8 +40,11 @@ def must_exist(settings: Settings) -> None:
     """A question makes no data folder.
 
     Raises:
-        TidewireError: there is no chDB where the settings say; with the mend.
+        TidewireError: there is no chDB where the settings say, or a restore was broken off; with the mend.
     """
+    from streams.grounds import refuse_half_restored
+
+    refuse_half_restored(settings)
     url = settings.analytics_url
     if not url.startswith("chdb:"):
         return

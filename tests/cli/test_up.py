@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Done, environment, is_one_line, tidewire
+from tests.cli.command import environment, is_one_line, tidewire
+from tests.cli.running import Up
 
 HISTORY = (
     "00001 19970101 1 11.77\n00002 19970112 1 12.00\n00002 19970112 5 77.00\n00003 19970102 2 20.76\n"
@@ -28,36 +28,6 @@ EVENTS = (
     {"type": "page", "userId": "null", "messageId": "nobody"},
     {"type": "page", "anonymousId": "visitor", "messageId": "p1", "name": "\x1b[31mRed <b>"},
 )  # fmt: skip
-
-
-class Up:
-    """A running `tidewire up`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with (folder / "up.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "up", "--data", "data", "--port", "0"],
-                cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
-        for _ in range(600):
-            if (folder / "data" / "run.json").exists():
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.1)
-        self.process.kill()
-        self.process.wait()
-        raise AssertionError((folder / "up.log").read_text())
-
-    def ask(self, *arguments: str, **more: str) -> Done:
-        return tidewire(*arguments, "--data", "data", cwd=self.folder, timeout_s=120, **more)
-
-    def stop(self) -> tuple[int, str]:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, out
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,8 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/rejected/redrive", api.redrive_letters, methods=["POST"]),
                     Route("/rejected/{id}", api.letter),
                     Route("/sql", api.sql, methods=["POST"]),
+                    Route("/backup", api.begin_backup, methods=["POST"]),
+                    Route("/backup", api.backup_state),
                 ],
             ),
             Mount("/static", _Assets(directory=STATIC)),

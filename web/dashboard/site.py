@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from web.dashboard.ranges import known_zone
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics
+    from streams.backup import Manifest
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -49,6 +51,7 @@ class Site:
         self.check = check
         self.now = now
         self.open_streams = 0  # of live pages
+        self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
         self._templates = _environment()
 
     @property

@@ -6,14 +6,18 @@
     GET  /api/rejected/ID                             one, with its whole record
     POST /api/rejected/redrive  {"id": …, "record": …} or {"reason": …} or {"all": true}
     POST /api/sql               {"query": …}          rows of a SELECT
+    POST /api/backup            {"to": "/a/folder"}   begins a backup; one at a time
+    GET  /api/backup                                  how it is getting on: running, done or failed
 
 An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,6 +26,7 @@ from starlette.responses import Response
 
 from schemas.errors import Refused, TidewireError, Unreachable
 from schemas.keys import split_key
+from streams.backup import summary, take_backup
 from streams.redrive import already_sent, body_of, redrive
 from web.dashboard.guard import has_token
 from web.dashboard.pages.rejected import redrive_reason
@@ -198,3 +203,29 @@ async def sql(request: Request) -> Any:
     if not isinstance(query, str) or not query.strip():
         raise ApiError(400, 'Send {"query": "SELECT …"}.')
     return {"rows": await site.analytics.query(query)}
+
+
+@answered
+async def begin_backup(request: Request) -> Any:
+    """This process owns the log and chDB, so it makes the backup; whoever asked looks again."""
+    site: Site = request.app.state.site
+    to = (await _body(request)).get("to")
+    if not isinstance(to, str) or not Path(to).is_absolute():
+        raise ApiError(400, 'Send {"to": "/the/folder"}, an absolute path.')
+    if site.backup is not None and not site.backup.done():
+        raise ApiError(409, "A backup is being made. Wait for it.")
+    site.backup = asyncio.create_task(take_backup(site.log, site.analytics, site.settings, Path(to)))
+    return {"state": "running"}
+
+
+@answered
+async def backup_state(request: Request) -> Any:
+    site: Site = request.app.state.site
+    if site.backup is None:
+        raise ApiError(404, "No backup was begun since this process started.")
+    if not site.backup.done():
+        return {"state": "running"}
+    error = site.backup.exception()
+    if error is not None:
+        return {"state": "failed", "why": str(error) or type(error).__name__}
+    return {"state": "done", "done": summary(site.backup.result())}
