@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
     CommitFailedError,
@@ -44,6 +44,7 @@ from kafka.errors import KafkaError as AdminError
 from kafka.structs import OffsetAndMetadata
 
 from schemas.errors import TidewireError, Unreachable
+from streams import kafka_records
 from streams.kafka_address import parse_address
 from streams.kafka_append import BATCH_BYTES, Appender
 from streams.log import TP, LogBusy, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
@@ -112,6 +113,7 @@ class KafkaLog:
         """
         if self._client is not None:
             return
+        kafka_records.install()
         client = AIOKafkaClient(**self._options)
         self._appender = Appender(self._make_producer, self.timeout_s)
         try:
@@ -435,8 +437,7 @@ class _Rest:
     """Records that Kafka sent and nobody has taken yet. Next comes the one at `next_offset`, or after it."""
 
     def __init__(self, tp: TP, offset: int, content: bytes, aborted: Any) -> None:
-        self._tp = tp
-        self._records = PartitionRecords(
+        self._records = kafka_records.Records(
             TopicPartition(*tp), MemoryRecords(content), aborted, offset, None, None, True, READ_COMMITTED
         )
         self.size = len(content)
@@ -447,11 +448,7 @@ class _Rest:
         return int(self._records.next_fetch_offset)
 
     def take(self, most: int) -> list[Record]:
-        topic, partition = self._tp
-        taken = [
-            Record(topic, partition, found.offset, found.timestamp, found.key, found.value, found.headers)
-            for found in islice(self._records, most)
-        ]
+        taken = list(islice(self._records, most))
         self.is_empty = len(taken) < most
         return taken
 
@@ -487,7 +484,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
         for tp_, records in found.items():
             tp = TP(*tp_)
             self._after[tp] = records[-1].offset + 1
-            taken[tp] = [Record(*tp, r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]
+            taken[tp] = records
         return taken
 
     async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:

@@ -77,20 +77,16 @@ class BatchReading:
             except Exception as error:  # a rebalance took the partitions meanwhile; those assigned next are sought anew
                 log.info("not_sought_while_rebalancing", error=repr(error))
             return
-        for tp, found in fetched.items():
+        for tp, records in fetched.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:  # type: ignore[attr-defined]
                 return
             if active is None or tp in active or tp in self._buffered_partitions:  # type: ignore[attr-defined]
-                records = self._records(tp, found)
                 last = records[-1]
                 yield tp, ConsumerMessage(
                     topic=tp.topic, partition=tp.partition, offset=last.offset, timestamp=last.timestamp_ms / 1000,
                     timestamp_type=0, headers=(), key=None, value=Batch(tp.partition, records), checksum=None,
                     serialized_key_size=0, serialized_value_size=0, tp=tp, generation_id=generation,
                 )  # fmt: skip
-
-    def _records(self, tp: Any, found: list[Any]) -> list[Record]:
-        raise NotImplementedError
 
     def ack(self, message: Any) -> bool:
         message.acked = True
@@ -137,12 +133,6 @@ class KafkaConsumer(BatchReading, driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> KafkaThread:
         return KafkaThread(self, loop=self.loop, beacon=self.beacon)
-
-    def _records(self, tp: Any, found: list[Any]) -> list[Record]:
-        topic, partition = tp.topic, tp.partition
-        return [
-            Record(topic, partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in found
-        ]
 
 
 class KafkaProducer(driver.Producer):  # type: ignore[misc]
@@ -242,9 +232,6 @@ class EmbeddedConsumer(BatchReading, FaustConsumer):  # type: ignore[misc]
                     fetched[tp] = records
                     self._positions[tp] = records[-1].offset + 1
         return fetched
-
-    def _records(self, tp: Any, found: list[Any]) -> list[Record]:
-        return found
 
     async def _commit(self, offsets: Mapping[Any, int]) -> bool:
         await self.ground.commit(self.app.conf.id, {TP(*tp): offset for tp, offset in offsets.items()})

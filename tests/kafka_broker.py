@@ -163,7 +163,7 @@ class Broker:
         if not (self.data / "meta.properties").exists():
             done = subprocess.run(
                 ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.tools.StorageTool",
-                 "format", "-t", cluster_id, "-c", str(self._properties)],
+                 "format", f"--cluster-id={cluster_id}", "-c", str(self._properties)],
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             if done.returncode:

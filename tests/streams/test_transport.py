@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from aiokafka.consumer import fetcher
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 from prometheus_client import CollectorRegistry
@@ -50,6 +51,15 @@ def test_what_the_reading_loop_uses_of_fausts_consumer_is_there():
 
     for used in ("def _wait_next_records", "_buffered_partitions", "_unacked_messages", "_acked = defaultdict(list)",
                  "def _filter_tps_with_pending_acks", "offset = self._new_offset(tp)", "self._add_gap("):  # fmt: skip
+        assert used in source
+
+
+def test_what_the_records_use_of_aiokafkas_fetcher_is_there():
+    source = inspect.getsource(fetcher)
+
+    for used in ("partition_records = PartitionRecords(", "self._records_iterator = self._unpack_records()",
+                 "for msg in self._partition_records:", "consumer_record = self._consumer_record(tp, record)",
+                 "self._aborted_transactions = sorted("):  # fmt: skip
         assert used in source
 
 
