@@ -121,13 +121,13 @@ def explain_settings(
         first = error.errors()[0]
         name = str(first["loc"][0])
         if name not in Settings.model_fields:
-            raise _unknown(places.get(name, name)) from None
+            raise _unknown(places.get(name, name), name) from None
         got = shown(first["input"]) if Settings.model_fields[name].repr else "what is not shown, a secret"
         what = f"{first['msg'].removeprefix('Value error, ')}; got {got}."
         raise ConfigError(places.get(name, name), what) from None
 
 
-def _unknown(place: str, name: str = "") -> ConfigError:
+def _unknown(place: str, name: str) -> ConfigError:
     return ConfigError(place, "is no setting.", f"{_meant(name, Settings.model_fields)}"
                                                 f"Settings are: {', '.join(Settings.model_fields)}.")  # fmt: skip
 

@@ -338,7 +338,7 @@ def set_up_logging(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Told(sys.stderr))),
         cache_logger_on_first_use=False,
     )
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # of a try that is repeated; who asked says how it ended
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of tries that are repeated
     handler = logging.StreamHandler(_Told(sys.stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
