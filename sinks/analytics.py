@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 from schemas.errors import ConfigError, TidewireError, Unreachable
 from sinks.clickhouse_types import Answer, read_answer
@@ -70,6 +71,14 @@ _OF_VALUES = (ArithmeticError, ValueError, TypeError)  # the driver could not wr
 _DENIED_WORDS = re.compile(r"(?<![\w.`])(file|eval|python|catboostEvaluate|ai[A-Z]\w*|into\s+outfile)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
 _READING = re.compile(r"\(*\s*(SELECT|WITH|SHOW|DESCRIBE|EXPLAIN|EXISTS)\b")
+
+# What a table of engine Memory holds is gone when its server ends. It says nothing about data, so it is hidden, as
+# ClickHouse hides tables of its own, and made where it is missing: no backup needs it.
+_HAS_LIFE = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = '.life'"
+_MAKE_LIFE = "CREATE TABLE IF NOT EXISTS `.life` (id UUID COMMENT 'Of this life.') ENGINE = Memory COMMENT 'One row.'"
+_BEGIN_LIFE = "INSERT INTO `.life` SELECT generateUUIDv4()"
+_LIFE = "SELECT toString(id) FROM `.life` ORDER BY id LIMIT 1"
+_OUR_LIFE = uuid4().hex  # chDB lives as long as this process
 
 Result = TypeVar("Result")
 
@@ -211,18 +220,19 @@ class Analytics:
 
     # --- writing
 
-    async def insert(self, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    async def insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str = "") -> None:
         """Store the rows, given by column; columns that are not given take their defaults.
 
-        Times are whole milliseconds since 1970, days whole days since 1970, JSON is text.
+        Times are whole milliseconds since 1970, days whole days since 1970, JSON is text. With a token nothing is
+        stored if an insert with the same token was, among the last 1,000 of the table; see `sinks.repeats`.
 
         Raises:
             RowsRefused: at least one row will never fit.
             ClickHouseAway, ClickHouseError: the rows are fine; try again later.
         """
-        await self._in(self._writing, self._with_client, None, partial(self._insert, table, columns))
+        await self._in(self._writing, self._with_client, None, partial(self._insert, table, columns, token))
 
-    def _insert(self, table: str, columns: Mapping[str, Sequence[Any]], client: Any) -> None:
+    def _insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str, client: Any) -> None:
         types = self._types.get(table)
         if types is None or not columns.keys() <= types.keys():
             answer = client.raw_query(
@@ -235,8 +245,25 @@ class Analytics:
             raise ClickHouseError(f"table {table!r} has no column {min(absent)!r}; was it changed by hand?")
         client.insert(
             f"`{table}`", list(columns.values()), list(columns), column_oriented=True,
-            column_type_names=[types[name] for name in columns], settings=_texts(_WRITE_SETTINGS),
+            column_type_names=[types[name] for name in columns], settings=_texts(_WRITE_SETTINGS | _token(token)),
         )  # fmt: skip
+
+    async def life(self) -> str:
+        """An id of the process that runs ClickHouse now: another one after it began anew.
+
+        Raises:
+            ClickHouseAway: no answer.
+        """
+        if self.place.path is not None:
+            return _OUR_LIFE
+        return await self._in(self._writing, self._with_client, None, self._life)
+
+    def _life(self, client: Any) -> str:
+        if not read_answer(client.raw_query(_HAS_LIFE, None, None, _FORMAT)).rows:
+            client.command(_MAKE_LIFE)
+        while not (found := read_answer(client.raw_query(_LIFE, None, None, _FORMAT)).rows):
+            client.command(_BEGIN_LIFE)
+        return str(found[0][0])
 
     async def dump(self, table: str, write: Callable[[bytes], object]) -> None:
         """Give the rows of a table, as they stand, to `write`, block after block in format Native; from a thread.
@@ -269,13 +296,13 @@ class Analytics:
         settings = {"max_partitions_per_insert_block": 1_000, "optimize_on_insert": 0,
                     "input_format_skip_unknown_fields": 0}  # fmt: skip
         if self.place.path is not None:
-            told = ", ".join(f"{name} = {value}" for name, value in settings.items())
+            told = ", ".join(f"{name} = '{value}'" for name, value in (settings | _token("")).items())
             path = str(file.absolute()).replace("\\", "\\\\").replace("'", "\\'")
             source = f"FROM INFILE '{path}' COMPRESSION 'lz4' SETTINGS {told} FORMAT Native"
             client.command(f"INSERT INTO `{table}` {source}")
             return
         with file.open("rb") as packed:
-            client.raw_insert(f"`{table}`", None, packed, _texts(settings), "Native", "lz4")
+            client.raw_insert(f"`{table}`", None, packed, _texts(settings | _token("")), "Native", "lz4")
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Run one statement with every right there is: for migrations, never for what people wrote."""
@@ -445,6 +472,11 @@ def _root_of(error: BaseException) -> str:
 
 def _read_settings(longest_s: float) -> dict[str, str | int | float]:
     return {**_READ_SETTINGS, "max_execution_time": longest_s, "readonly": 1}
+
+
+def _token(token: str) -> dict[str, str | int | float]:
+    # Without a token ClickHouse would make one of the content, and that is not to be trusted: see sinks/repeats.py.
+    return {"insert_deduplication_token": token or uuid4().hex}
 
 
 def _texts(settings: Mapping[str, str | int | float]) -> dict[str, str]:

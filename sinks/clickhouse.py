@@ -1,8 +1,9 @@
 """The ClickHouse sink: what the topics say, stored and read once.
 
-Records are stored at least once: one insert for each table and batch, and only after all of them returned are the
-offsets committed. After a crash the same records come again, in whatever batches; every table knows a row by its key
-and keeps one (ReplacingMergeTree, read with FINAL), so they are read once.
+One insert for each table and batch, and only after all of them returned are the offsets committed. What is repeated,
+within this process or after a crash of it, is the same batch under the same tokens, and stored once (`sinks.repeats`).
+Where that cannot be, the rows come again in other batches; every table knows a row by its key and keeps one
+(ReplacingMergeTree, read with FINAL), so they are read once.
 
 ClickHouse away or busy: the batch waits and is offered again, for as long as it takes; nothing else stops meanwhile.
 A row that ClickHouse will never take goes to topic `rejected`, alone; all others of its batch are stored.
@@ -14,7 +15,7 @@ import asyncio
 import random
 import time
 from collections import Counter as Counts
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import Protocol, TypeVar
@@ -31,13 +32,14 @@ from schemas.times import from_ms
 from sinks.analytics import Analytics, ClickHouseAway, ClickHouseError, RowsRefused
 from sinks.batch import TOPICS, BadRow, Batch, Reader, Rows
 from sinks.migrate import migrate
+from sinks.repeats import open_plans, plan_of, records_of
 from streams.log import TP, Log, LogBusy, Outgoing, Record, Subscription
 
 log = structlog.get_logger(__name__)
 
 GROUP = "tidewire-clickhouse"
 MOST_BYTES = 64 * 1024 * 1024  # of a batch, as the records stand in the log
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0  # between two tries
+FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0  # between two tries
 POLL_S = 0.5
 FEW_ROWS = 1_000  # fewer are not halved for want of memory
 
@@ -91,16 +93,37 @@ class _TooLarge(Exception):
     """ClickHouse has not the memory for so many rows at once."""
 
 
+class _Attempts:
+    """The attempts at one insert.
+
+    Attributes:
+        is_repeat: an attempt before may have stored the rows.
+        refusals: how often ClickHouse answered that it did not; it may remember the token all the same.
+    """
+
+    def __init__(self, name: str, is_repeat: bool) -> None:
+        self.name = name
+        self.is_repeat = is_repeat
+        self.refusals = 0
+
+    def token(self, life: str) -> str:
+        return f"{self.name}:{life}:{self.refusals}" if self.name else ""
+
+
 class ClickHouseSink:
     """Stores what the topics say. `tables` are those of processors."""
 
     def __init__(self, log: Log, analytics: Analytics, tables: Iterable[Table], settings: SinkSettings,
-                 registry: CollectorRegistry | None = None) -> None:  # fmt: skip
+                 registry: CollectorRegistry | None = None, *, first_wait_s: float = FIRST_WAIT_S) -> None:  # fmt: skip
         self._log = log
         self._analytics = analytics
         self._tables = tuple(tables)
         self._most = settings.sink_batch
         self._wait_s = settings.sink_wait_ms / 1000
+        self._first_wait_s = first_wait_s
+        self._writes_plans = analytics.place.path is None  # chDB dies with us, and its tokens are not trusted then
+        self._assignments = 0
+        self._life = ""
         self._reader = Reader(self._tables)
         self.metrics = SinkMetrics(registry if registry is not None else CollectorRegistry())
         self._stopping = asyncio.Event()
@@ -138,11 +161,49 @@ class ClickHouseSink:
         records, offsets = await self._collect(subscription)
         if not records:
             return
+        if self._assignments != subscription.assignments and self._writes_plans:
+            records = await self._carry_out_plans(subscription, records, offsets)
+        if records:
+            await self._store_as_planned(subscription, records, offsets)
+
+    async def _store_as_planned(
+        self, subscription: Subscription, records: Sequence[Record], offsets: Mapping[TP, int]
+    ) -> None:
+        plan = plan_of(records)
+        if self._writes_plans:
+            await self._patiently(lambda: subscription.commit(plan.starts, plan.notes))
         batch = await asyncio.to_thread(self._reader.read, records)
-        await self.store(batch)
+        await self.store(batch, plan.name)
         await self._patiently(lambda: subscription.commit(offsets))
         oldest_ms = min(record.timestamp_ms for record in records)
         self.metrics.behind_seconds.set(max(0.0, time.time() - oldest_ms / 1000))
+
+    async def _carry_out_plans(
+        self, subscription: Subscription, records: list[Record], offsets: dict[TP, int]
+    ) -> list[Record]:
+        """Store what was written down and not committed, of the partitions we were given, exactly as it was. Returns
+        which of the records at hand, and of those that came meanwhile, are still to be stored."""
+        assignments = subscription.assignments
+        stored: dict[TP, int] = {}
+        for plan in await self._patiently(lambda: open_plans(self._log, GROUP, TOPICS)):
+            if subscription.assigned & plan.ranges.keys():
+                planned = await self._patiently(partial(records_of, self._log, plan))
+                if planned:
+                    batch = await asyncio.to_thread(self._reader.read, planned)
+                    await self.store(batch, plan.name, is_repeat=True)
+                    stored |= {tp: after for tp, (_, after) in plan.ranges.items()}
+                log.info("plan_carried_out", plan=plan.name, records=len(planned))
+        # It is told done for all its partitions at once, or whoever repeats it would repeat another batch.
+        while any(offsets.get(tp, 0) < after for tp, after in stored.items() if tp in subscription.assigned):
+            if self._stopping.is_set():
+                raise _Stopped
+            more, further = await self._collect(subscription)
+            records = records + more
+            offsets.update(further)
+        if stored:
+            await self._patiently(lambda: subscription.commit(stored))
+        self._assignments = assignments
+        return [each for each in records if each.offset >= stored.get(TP(each.topic, each.partition), 0)]
 
     async def _collect(self, subscription: Subscription) -> tuple[list[Record], dict[TP, int]]:
         """Records for one batch: as many as it takes, or those that come within the wait after the first."""
@@ -178,43 +239,53 @@ class ClickHouseSink:
                 task.cancel()
             await asyncio.gather(polling, stopping, return_exceptions=True)
 
-    async def store(self, batch: Batch) -> None:
-        """Return when every row is stored, or stands in topic `rejected`."""
+    async def store(self, batch: Batch, name: str = "", *, is_repeat: bool = False) -> None:
+        """Return when every row is stored, or stands in topic `rejected`.
+
+        A batch with a name is the same whenever it has that name. `is_repeat`: some of it may be stored already.
+        """
         if batch.skipped:
             self.metrics.skipped.inc(batch.skipped)
         bad = list(batch.bad)
-        for rows in batch.rows:
-            await self._store(rows, bad)
+        for i, rows in enumerate(batch.rows):
+            await self._store(rows, bad, name and f"{name}:{i}", is_repeat)
         self._tell(bad)
         # A dead letter that no row can be made of stands in topic `rejected` already.
         letters = [_letter(row) for row in bad if row.origin.topic != "rejected"]
         if letters:
             await self._patiently(lambda: self._log.append("rejected", letters))
 
-    async def _store(self, rows: Rows, bad: list[BadRow]) -> None:
+    async def _store(self, rows: Rows, bad: list[BadRow], name: str, is_repeat: bool) -> None:
         """Store the rows; those that will never fit are added to `bad`."""
-        waiting = [rows]
+        waiting = [(rows, name)]
         while waiting:
-            part = waiting.pop()
+            part, name = waiting.pop()
             try:
-                await self._patiently(partial(self._insert, part))
+                await self._patiently(partial(self._insert, part, _Attempts(name, is_repeat)))
             except _TooLarge:
-                waiting += part.halves()
+                waiting += _halves(part, name)
             except RowsRefused as refused:
                 readable = _without_unreadable(part, bad) if part is rows else part
                 if len(readable.origins) < len(part.origins):
-                    waiting += [readable] if readable.origins else []
+                    waiting += [(readable, name and f"{name}r")] if readable.origins else []
                 elif len(part.origins) > 1:
-                    waiting += part.halves()
+                    waiting += _halves(part, name)
                 else:
                     why = Refused("ClickHouse refused the row", value=str(refused), mend=_MEND)
                     bad.append(BadRow(part.table, part.origins[0], why))
 
-    async def _insert(self, rows: Rows) -> None:
+    async def _insert(self, rows: Rows, attempts: _Attempts) -> None:
+        if attempts.is_repeat or not self._life:
+            self._life = await self._analytics.life()
+        life = self._life
         started = time.perf_counter()
         try:
-            await self._analytics.insert(rows.table, rows.columns)
-        except ClickHouseAway as error:
+            await self._analytics.insert(rows.table, rows.columns, attempts.token(life))
+            if attempts.is_repeat and await self._analytics.life() != life:
+                raise ClickHouseAway(f"{self._analytics.place} began anew while rows were repeated.")
+        except ClickHouseError as error:
+            attempts.is_repeat = True
+            attempts.refusals += error.code is not None
             if error.code == _MEMORY and len(rows.origins) > FEW_ROWS:
                 raise _TooLarge from error
             raise
@@ -260,9 +331,9 @@ class ClickHouseSink:
         self.metrics.is_up.set(0)
         if tries == 0:
             log.warning("sink_waits", why=str(error))
-        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**min(tries, 10))
+        longest_s = min(LONGEST_WAIT_S, self._first_wait_s * 2**min(tries, 10))
         try:
-            async with asyncio.timeout(longest_s * random.uniform(0.5, 1.0)):
+            async with asyncio.timeout(max(self._first_wait_s, longest_s * random.uniform(0.5, 1.0))):
                 await self._stopping.wait()
         except TimeoutError:
             return
@@ -271,6 +342,11 @@ class ClickHouseSink:
     def _answers_again(self) -> None:
         self.metrics.is_up.set(1)
         log.info("sink_goes_on")
+
+
+def _halves(rows: Rows, name: str) -> list[tuple[Rows, str]]:
+    """The same rows as two, each with a name of its own, the second half first."""
+    return [(half, name and f"{name}{which}") for half, which in zip(rows.halves(), "ba", strict=True)]
 
 
 def _without_unreadable(rows: Rows, bad: list[BadRow]) -> Rows:

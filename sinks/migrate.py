@@ -18,7 +18,7 @@ import structlog
 from processors.base import Table
 from schemas.errors import TidewireError
 from sinks.analytics import Analytics
-from sinks.tables import ensure_tables
+from sinks.tables import TOKENS, ensure_tables
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,12 @@ CREATE TABLE IF NOT EXISTS migrations
     applied_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'When.'
 )
 ENGINE = ReplacingMergeTree ORDER BY name COMMENT 'Which migrations were applied.'
+"""
+_FORGETFUL = """
+SELECT name FROM system.tables
+WHERE database = currentDatabase() AND has({names:Array(String)}, name) AND engine = 'ReplacingMergeTree'
+    AND NOT match(engine_full, 'non_replicated_deduplication_window = [1-9]')
+ORDER BY name
 """
 _NOTE = "INSERT INTO migrations (name, checksum) SELECT {name:String}, {checksum:String}"
 
@@ -60,7 +66,8 @@ async def migrate(analytics: Analytics, tables: Iterable[Table] = (), folder: Pa
     """Bring ClickHouse to what this Tidewire needs; the names of what was applied. Can be run again, and by several.
 
     Raises:
-        TidewireError: a file that was applied has changed, a newer Tidewire was here, or a table does not fit.
+        TidewireError: a file that was applied has changed, a newer Tidewire was here, or a table does not fit, or was
+            changed by hand so that repeated inserts are stored twice.
         ClickHouseAway: no answer; try again later.
     """
     known = migrations(folder)
@@ -82,5 +89,15 @@ async def migrate(analytics: Analytics, tables: Iterable[Table] = (), folder: Pa
         elif applied[each.name] != each.checksum:
             what = f"migration {each.name} was changed after it was applied to {analytics.place}."
             raise TidewireError(f"{what} Put the file back as it was, and write the change as a new migration.")
-    await ensure_tables(analytics, tables, reserved=made_by(known))
+    ours = made_by(known)
+    await ensure_tables(analytics, tables, reserved=ours)
+    await _check_tokens(analytics, ours - {"migrations"})
     return new
+
+
+async def _check_tokens(analytics: Analytics, tables: frozenset[str]) -> None:
+    """Somebody may have set by hand what migrations set, and then repeated inserts would be stored twice."""
+    for row in await analytics.command(_FORGETFUL, {"names": sorted(tables)}):
+        what = f"table {row['name']} of {analytics.place} does not remember what was inserted"
+        mend = f"ALTER TABLE {row['name']} MODIFY SETTING {TOKENS}"
+        raise TidewireError(f"{what} (non_replicated_deduplication_window is 0). Run there: {mend}")

@@ -140,9 +140,13 @@ _LAST = [
     Column("is_deleted", "UInt8", "1: the row is gone."),
 ]
 _COLUMNS = "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}"
-_SORTING_KEY = "SELECT sorting_key FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
-# A committed offset says that the rows are on the disk. Few files an insert make that cheap.
-_STORAGE = "SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864"
+_MADE = """
+SELECT sorting_key, engine_full FROM system.tables WHERE database = currentDatabase() AND name = {table:String}
+"""
+# A committed offset says that the rows are on the disk. Few files an insert make that cheap. What is inserted again
+# under the same token is dropped: see sinks/repeats.py.
+TOKENS = "non_replicated_deduplication_window = 1000"
+_STORAGE = f"SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_bytes_for_wide_part = 67108864, {TOKENS}"
 _PERSON = Column("person", "String", "Key of the person it belongs to today.")
 
 
@@ -205,7 +209,8 @@ def _check(table: Table, reserved: frozenset[str]) -> None:
 
 
 async def _extend(analytics: Analytics, table: Table, there: dict[str, str]) -> None:
-    is_key = (await analytics.command(_SORTING_KEY, {"table": table.name}))[0]["sorting_key"]
+    made = (await analytics.command(_MADE, {"table": table.name}))[0]
+    is_key = made["sorting_key"]
     key = ", ".join(_sorted_by(table))
     if is_key != key:
         raise TableRefused(table.name, f"its key is ({is_key}) in ClickHouse, and ({key}) in the processor",
@@ -221,6 +226,8 @@ async def _extend(analytics: Analytics, table: Table, there: dict[str, str]) -> 
         if column.name not in there:
             await analytics.command(f"ALTER TABLE `{table.name}` ADD COLUMN IF NOT EXISTS {_line(column).strip()}")
             log.info("column_added", table=table.name, column=column.name)
+    if TOKENS not in made["engine_full"]:  # made before there were tokens
+        await analytics.command(f"ALTER TABLE `{table.name}` MODIFY SETTING {TOKENS}")
 
 
 async def _canonical(analytics: Analytics, kind: str) -> str:

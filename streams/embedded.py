@@ -17,7 +17,7 @@ import sqlite3
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -600,6 +600,10 @@ class EmbeddedSubscription:
         self.assignments += 1
         kept = {tp: at for tp, at in self._positions.items() if tp in share}
         self._positions = kept | {tp: self._log.position(self.group, tp) for tp in share if tp not in kept}
+
+    @property
+    def assigned(self) -> Set[TP]:
+        return self._positions.keys()
 
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
         found = await self._poll(most)

@@ -6,7 +6,7 @@ One suite, tests/test_log.py, holds both to what this page says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from struct import unpack_from
 from typing import NamedTuple, Protocol
@@ -91,6 +91,10 @@ class Subscription(Protocol):
     @property
     def assignments(self) -> int:
         """How often this member was given partitions: while it stays the same, no other member had them meanwhile."""
+
+    @property
+    def assigned(self) -> Set[TP]:
+        """The partitions it has now."""
 
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
         """At most `most` records in all, by partition and in order; empty when none came within `timeout_s`."""

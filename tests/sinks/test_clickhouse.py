@@ -55,7 +55,7 @@ async def log(tmp_path: Path) -> AsyncIterator[EmbeddedLog]:
 
 @asynccontextmanager
 async def running(log: EmbeddedLog, analytics: Analytics, **settings: int) -> AsyncIterator[ClickHouseSink]:
-    sink = ClickHouseSink(log, analytics, TABLES, Settings(**settings))
+    sink = ClickHouseSink(log, analytics, TABLES, Settings(**settings), first_wait_s=0.1)
     task = asyncio.create_task(sink.run())
     try:
         yield sink

@@ -60,6 +60,16 @@ async def test_an_older_tidewire_does_not_touch_what_a_newer_one_made(analytics:
         await migrate(analytics, folder=folder)
 
 
+async def test_a_table_that_forgets_repeated_inserts_is_refused_with_the_mend(analytics: Analytics) -> None:
+    await analytics.command("ALTER TABLE people MODIFY SETTING non_replicated_deduplication_window = 0")
+
+    with pytest.raises(TidewireError, match="table people of chdb:.* Run there: ALTER TABLE people MODIFY") as refused:
+        await migrate(analytics)
+
+    await analytics.command(str(refused.value).partition("Run there: ")[2])
+    assert await migrate(analytics) == []
+
+
 async def test_a_new_file_is_applied_after_the_others(analytics: Analytics, tmp_path: Path) -> None:
     folder = tmp_path / "migrations"
     shutil.copytree(FOLDER, folder)

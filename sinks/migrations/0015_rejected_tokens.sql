@@ -1,0 +1,1 @@
+ALTER TABLE rejected MODIFY SETTING non_replicated_deduplication_window = 1000
