@@ -63,7 +63,7 @@ async def test_an_older_tidewire_does_not_touch_what_a_newer_one_made(analytics:
 async def test_a_table_that_forgets_repeated_inserts_is_refused_with_the_mend(analytics: Analytics) -> None:
     await analytics.command("ALTER TABLE people MODIFY SETTING non_replicated_deduplication_window = 0")
 
-    with pytest.raises(TidewireError, match="table people of chdb:.* Run there: ALTER TABLE people MODIFY") as refused:
+    with pytest.raises(TidewireError, match=r"table people of chdb:.* Run there: ALTER TABLE people MODIFY") as refused:
         await migrate(analytics)
 
     await analytics.command(str(refused.value).partition("Run there: ")[2])
