@@ -106,7 +106,13 @@ class StageApp:
             await asyncio.gather(self._watchdog, return_exceptions=True)
         self.faust.consumer.stop_flow()
         await self.worker.stop()
+        await self._commit()
         await self.faust.stop()
+
+    async def _commit(self) -> None:
+        """Commit what is marked. Where a commit is under way, Faust only waits for that one, which may know less."""
+        if not await self.faust.consumer.commit():
+            await self.faust.consumer.commit()
 
     # --- what the worker tells
 
@@ -145,7 +151,7 @@ class StageApp:
             return
         try:
             await self.worker.release(partitions)
-            await self.faust.consumer.commit()
+            await self._commit()
         except Exception as error:
             self._fatal("the partitions could not be released", error)
 

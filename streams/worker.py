@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -47,6 +48,7 @@ PORTRAIT_SLICE = 100  # likewise portraits
 TICK_EVERY_S = 1.0
 LIVE_EVERY_S = 0.5
 MOST_TICKS = 2_000  # timers of one partition sent at once
+LONGEST_CHECKPOINT_S = 20.0  # that somebody waits for who leaves
 MOST_DIRTY_CHECKPOINTS = 4  # how far processing may run ahead of a slow checkpoint
 
 LARGEST_STATE_BYTES = 8 * 1024 * 1024  # the log takes records of twice that
@@ -127,6 +129,7 @@ class _Owned(Generic[S]):
         is_standing: it stopped, and was not let go on yet.
         waiting: batches that came meanwhile.
         notes: for the changelog, with the next checkpoint.
+        is_leaving: it is given up; nothing more of it is handled here.
     """
 
     def __init__(self, states: PartitionStates[S], marked: int) -> None:
@@ -136,6 +139,7 @@ class _Owned(Generic[S]):
         self.is_standing = states.stopped is not None
         self.waiting: list[Sequence[Record]] = []
         self.notes: list[Outgoing] = []
+        self.is_leaving = False
         self.limit = DeadLetterLimit()
         self.limit.go_on(states.free_until)
         self.last_ms = 0
@@ -195,11 +199,17 @@ class Worker(Generic[S]):
 
     async def stop(self) -> None:
         """Checkpoint what is done and close. After it, nothing is written."""
-        for task in self._tasks:
-            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_CHECKPOINT_S), self._checkpointing:  # broken off, it would be repeated
+                self._cancel_tasks()
+        self._cancel_tasks()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.release(list(self._owned))
         await self._sender.stop()
+
+    def _cancel_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     async def _guarded(self, loop: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -239,11 +249,13 @@ class Worker(Generic[S]):
                     self._stand_still(partition, states.stopped)
             self._count_partitions()
 
-    async def release(self, partitions: Iterable[int], timeout_s: float = 20.0) -> None:
+    async def release(self, partitions: Iterable[int], timeout_s: float = LONGEST_CHECKPOINT_S) -> None:
         """Give partitions up, after a checkpoint. Without it, in time, the next owner does some records again."""
         leaving = [partition for partition in partitions if partition in self._owned]
         if not leaving:
             return
+        for partition in leaving:  # batches that still wait are for the next owner
+            self._owned[partition].is_leaving = True
         try:
             async with asyncio.timeout(timeout_s):
                 if self._must_repeat:
@@ -263,7 +275,7 @@ class Worker(Generic[S]):
         """Handle one batch of a partition. Returns before it is durable; see `Reading.mark`."""
         async with self._lock:
             owned = self._owned.get(partition)
-            if owned is None:  # it was revoked while the batch waited
+            if owned is None or owned.is_leaving:  # it was revoked while the batch waited
                 return
             await self._process(partition, owned, records)
         if self._must_repeat:

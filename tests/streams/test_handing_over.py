@@ -1,0 +1,82 @@
+"""A worker that leaves in good order: who goes on after it handles no record again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from config.settings import Settings
+from processors.fold import Fold
+from schemas.event import encode_event
+from streams.app import StageApp
+from streams.embedded import EmbeddedLog
+from streams.log import TP, Log, Outgoing
+from streams.metrics import StageMetrics
+from streams.stage import CustomerStage
+from streams.topics import create_topics
+from streams.worker import EVENTS
+from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
+
+pytestmark = IGNORE_WHAT_FAUST_LEFT
+
+
+class SlowToCommit(EmbeddedLog):
+    """A log in which a commit is always under way, as it is where the broker is far."""
+
+    async def commit(self, group: str, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+        await asyncio.sleep(0.4)
+        await super().commit(group, offsets, notes)
+
+
+def fatal(what: str, error: BaseException | None) -> None:
+    raise AssertionError(what) from error
+
+
+def app_of(log: Log, settings: Settings, registry: CollectorRegistry) -> StageApp:
+    stage = CustomerStage(Fold([TallyProcessor()]), partitions=log.partitions(EVENTS), most_links=100)
+    return StageApp(log, stage, settings, StageMetrics(registry), fatal=fatal)
+
+
+def handled(registry: CollectorRegistry, outcome: str) -> float:
+    return registry.get_sample_value("tidewire_stage_records_total", {"outcome": outcome}) or 0.0
+
+
+async def feed(log: Log, first: int, count: int) -> None:
+    for number in range(first, first + count):
+        event = an_event(number, user=f"u{number % 7}", minute=number)
+        await log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event))])
+
+
+async def until(registry: CollectorRegistry, count: int) -> None:
+    async with asyncio.timeout(60):
+        while sum(handled(registry, outcome) for outcome in ("applied", "replayed", "duplicates")) < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_handled_until_the_stop_is_not_handled_again_even_if_a_commit_was_under_way(tmp_path: Path):
+    settings = Settings(data=tmp_path, checkpoint_ms=10, fsync=False)
+    first, second = CollectorRegistry(), CollectorRegistry()
+    log = SlowToCommit(tmp_path / "log.db", fsync=False)
+    await log.start()
+    try:
+        await create_topics(log, settings)
+        app = app_of(log, settings, first)
+        await app.start()
+        feeding = asyncio.create_task(feed(log, 0, 400))
+        await until(first, 200)
+        await app.stop()
+        await feeding
+
+        app = app_of(log, settings, second)
+        await app.start()
+        await until(second, 400 - int(handled(first, "applied")))
+        await app.stop()
+    finally:
+        await log.stop()
+        collect_what_faust_left()
+
+    assert handled(second, "replayed") == 0
+    assert handled(first, "applied") + handled(second, "applied") == 400
