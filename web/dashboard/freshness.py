@@ -15,10 +15,12 @@ from streams.log import TP, Log
 
 
 class Lag(NamedTuple):
-    """How many records a group has not done yet, and for how long the oldest of them has waited."""
+    """How many records a group has not done yet, for how long the oldest of them has waited, and since when: what came
+    before is done."""
 
     records: int = 0
     waited: timedelta = timedelta(0)
+    since: datetime | None = None
 
 
 class Freshness(NamedTuple):
@@ -53,4 +55,4 @@ async def _lag(log: Log, group: str, topics: Iterable[str], now: datetime) -> La
             waiting = await log.read(TP(topic, partition), at, 1)
             if waiting:
                 oldest = min(oldest, from_ms(waiting[0].timestamp_ms))
-    return Lag(behind, now - oldest)
+    return Lag(behind, now - oldest, oldest if behind else None)
