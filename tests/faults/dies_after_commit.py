@@ -1,5 +1,5 @@
-"""`tidewire`, but the process kills itself the moment the broker has answered its Nth commit: the worst moment there is
-for a program that commits before everything behind the commit is safe.
+"""`tidewire`, but the process kills itself the moment a slow broker has answered its Nth commit: the worst moment there
+is for a program that commits before everything behind the commit is safe.
 
     python -m tests.faults.dies_after_commit N worker --data DIR
 """
@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
 from streams.cli import main
+
+SLOW_S = 0.5  # commits that are answered sooner do not count: the broker is not slow yet
 
 
 def die_after(commits: int) -> None:
@@ -21,8 +24,9 @@ def die_after(commits: int) -> None:
 
     async def commit_and_count(self: Any, *arguments: Any) -> None:
         nonlocal left
+        began = time.monotonic()
         await commit(self, *arguments)
-        left -= 1
+        left -= time.monotonic() - began > SLOW_S
         if left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
