@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from processors.base import Table
 from schemas.errors import Refused
@@ -33,7 +33,9 @@ from sinks.analytics import Analytics, ClickHouseAway, ClickHouseError, RowsRefu
 from sinks.batch import TOPICS, BadRow, Batch, Reader, Rows
 from sinks.migrate import migrate
 from sinks.repeats import open_plans, plan_of, records_of
+from sinks.watch import watch
 from streams.log import TP, Log, LogBusy, Outgoing, Record, Subscription
+from streams.metrics import SinkMetrics
 
 log = structlog.get_logger(__name__)
 
@@ -60,29 +62,6 @@ class SinkSettings(Protocol):
 
     @property
     def sink_wait_ms(self) -> int: ...
-
-
-class SinkMetrics:
-    """What the sink counts and times."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("tidewire_sink_rows", "Rows that ClickHouse stored, repeated ones among them.", ["table"],
-                            registry=registry)  # fmt: skip
-        self.inserts = Counter("tidewire_sink_inserts", "Inserts that returned.", ["table"], registry=registry)
-        self.refused = Counter("tidewire_sink_refused_rows", "Rows that went to topic `rejected`.", ["table"],
-                               registry=registry)  # fmt: skip
-        self.skipped = Counter("tidewire_sink_skipped_records",
-                               "Records of topic `events` that are no events; the customer stage rejects them.",
-                               registry=registry)  # fmt: skip
-        self.retries = Counter("tidewire_sink_retries", "Tries that failed and were repeated.", registry=registry)
-        self.is_up = Gauge("tidewire_sink_up", "1 while what it needs answers, 0 while it waits for it.",
-                           registry=registry)  # fmt: skip
-        self.insert_seconds = Histogram("tidewire_sink_insert_seconds", "One insert, from call to answer.", ["table"],
-                                        registry=registry)  # fmt: skip
-        self.behind_seconds = Gauge("tidewire_sink_behind_seconds",
-                                    "Age of the oldest record of the batch stored last, when it was stored.",
-                                    registry=registry)  # fmt: skip
-        self.is_up.set(1)
 
 
 class _Stopped(Exception):
@@ -126,6 +105,8 @@ class ClickHouseSink:
         self._life = ""
         self._reader = Reader(self._tables)
         self.metrics = SinkMetrics(registry if registry is not None else CollectorRegistry())
+        self._oldest_ms = 0
+        self.metrics.behind_seconds.set_function(self._waited_s)
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
         self._done.set()
@@ -137,23 +118,30 @@ class ClickHouseSink:
             TidewireError: a table cannot become what it must be; see `sinks.migrate.migrate`.
         """
         self._done.clear()
+        watching = asyncio.create_task(watch(self._analytics, self.metrics))
         try:
             await self._patiently(lambda: migrate(self._analytics, self._tables), (ClickHouseAway,))
             subscription = await self._patiently(lambda: self._log.subscribe(GROUP, TOPICS))
             try:
                 while not self._stopping.is_set():
                     await self._turn(subscription)
+                    self._oldest_ms = 0
             finally:
                 await subscription.close()
         except _Stopped:
             pass
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             self._done.set()
 
     async def stop(self) -> None:
         """Finish the batch at hand; return when `run` has. What is not committed comes again."""
         self._stopping.set()
         await self._done.wait()
+
+    def _waited_s(self) -> float:
+        return max(0.0, time.time() - self._oldest_ms / 1000) if self._oldest_ms else 0.0
 
     # --- one batch
 
@@ -172,11 +160,10 @@ class ClickHouseSink:
         plan = plan_of(records)
         if self._writes_plans:
             await self._patiently(lambda: subscription.commit(plan.starts, plan.notes))
+        self.metrics.batch_records.observe(len(records))
         batch = await asyncio.to_thread(self._reader.read, records)
         await self.store(batch, plan.name)
         await self._patiently(lambda: subscription.commit(offsets))
-        oldest_ms = min(record.timestamp_ms for record in records)
-        self.metrics.behind_seconds.set(max(0.0, time.time() - oldest_ms / 1000))
 
     async def _carry_out_plans(
         self, subscription: Subscription, records: list[Record], offsets: dict[TP, int]
@@ -220,6 +207,8 @@ class ClickHouseSink:
             for tp, of_partition in polled.items():
                 offsets[tp] = of_partition[-1].offset + 1
                 records += of_partition
+                first_ms = of_partition[0].timestamp_ms
+                self._oldest_ms = min(self._oldest_ms or first_ms, first_ms)
                 size += sum(len(record.value or b"") for record in of_partition)
             if records and not due:
                 due = time.monotonic() + self._wait_s

@@ -23,7 +23,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -37,11 +37,10 @@ import structlog
 
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError, Unreachable
-from sinks.batch import TOPICS as SINK_TOPICS
 from sinks.clickhouse import GROUP as SINK_GROUP
 from streams.access import KEY_FILE
 from streams.embedded import EmbeddedLog
-from streams.lag import STAGE_GROUP, STAGE_TOPICS
+from streams.lag import GROUPS
 from streams.log import TP, Log
 
 if TYPE_CHECKING:
@@ -55,9 +54,6 @@ LOG_FILE = "log.db"
 UNFINISHED = ".unfinished"  # what the folder is called until it is whole
 READ_BYTES = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024  # that must stay free on the disk
-
-GROUPS: Mapping[str, tuple[str, ...]] = {STAGE_GROUP: STAGE_TOPICS, SINK_GROUP: SINK_TOPICS}
-
 
 class BackupFile(msgspec.Struct, frozen=True):
     """A file of a backup, by its path in the folder."""

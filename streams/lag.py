@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sinks.batch import TOPICS as SINK_TOPICS
@@ -33,15 +33,35 @@ async def measure_lag(log: Log) -> Lag:
     return Lag(await _behind(log, STAGE_GROUP, STAGE_TOPICS), await _behind(log, SINK_GROUP, SINK_TOPICS))
 
 
+class Progress(NamedTuple):
+    """How a group is getting on: records it has not committed, and the sum of the offsets it has."""
+
+    behind: int
+    committed: int
+
+
+GROUPS: Mapping[str, tuple[str, ...]] = {STAGE_GROUP: STAGE_TOPICS, SINK_GROUP: SINK_TOPICS}
+
+
+async def measure_groups(log: Log) -> dict[str, Progress]:
+    """Of each group of ours; in their order what is left is what `measure_lag` finds."""
+    return {group: await _progress(log, group, topics) for group, topics in GROUPS.items()}
+
+
 async def has_caught_up(log: Log) -> bool:
     """Whether the customer stage and the sink have nothing left to do."""
     return (await measure_lag(log)).is_none
 
 
 async def _behind(log: Log, group: str, topics: Iterable[str]) -> int:
-    behind = 0
+    return (await _progress(log, group, topics)).behind
+
+
+async def _progress(log: Log, group: str, topics: Iterable[str]) -> Progress:
+    behind = done = 0
     for topic in topics:
         committed = await log.committed(group, topic)
+        done += sum(committed.values())
         for partition, (first, end) in (await log.bounds(topic)).items():
             behind += max(0, end - max(first, committed.get(partition, first)))
-    return behind
+    return Progress(behind, done)

@@ -1,46 +1,390 @@
-"""The metrics of the customer stage, in one list, each with its sentence.
+"""Every metric of every role, in one list: its name, what kind it is, its unit, its labels, and a sentence.
 
-No name and no label ever holds a word of a user or an event.
+docs/metrics.md is made from it: `python -m streams.metrics`. What measures takes its metric from here, so none can be
+measured that is not declared; and a test lets every role report, so none is declared that nobody measures.
+
+**No label ever holds a word of a user or an event.** `LABELS` says of each whose words it holds: ours, or the
+operator's, who names write keys, tables and processors.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from schemas.errors import Refused
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Unit: TypeAlias = Literal["seconds", "bytes", "records", "events", "rows", "people", "partitions", "requests", "files",
+                          "parts", "inserts", "tries", "offset", "1"]  # fmt: skip
+Role: TypeAlias = Literal["every", "collector", "worker", "sink"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+APPEND_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+TIMED_ONE_OF = 64  # of so many batches the customer stage times the processors in one: cheap, and enough to compare
+PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+
+class Metric(NamedTuple):
+    """One metric. Prometheus shows a counter as `name_total`, a histogram as `name_bucket`, `…_sum` and `…_count`."""
+
+    role: Role
+    name: str
+    kind: Kind
+    unit: Unit
+    about: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names by which queries ask for it."""
+        if self.kind == "counter":
+            return (f"{self.name}_total",)
+        if self.kind == "histogram":
+            return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
+        return (self.name,)
+
+
+LABELS: Mapping[str, str] = {
+    "group": "a consumer group of ours: `tidewire-customers` (the customer stage) or `tidewire-clickhouse` (the sink)",
+    "outcome": "a word of the customer stage for what became of a record",
+    "partition": "the number of a partition of topic `events`",
+    "processor": "the name of a processor",
+    "reason": "why an event was refused: of the collector the fixed text of the refusal, of the stage one of `REASONS`",
+    "roles": "the roles of the process, such as `collector,dashboard,sink,worker`",
+    "source": "the name of a write key, as config/write_keys.yaml says",
+    "status": "the HTTP status of an answer",
+    "table": "a table of ClickHouse",
+    "version": "the version of Tidewire",
+    "generation": "a generation of Python's garbage collector",
+    "implementation": "which Python",
+    "major": "its version",
+    "minor": "its version",
+    "patchlevel": "its version",
+}
+
+# --- every role
+
+PROCESS = (
+    Metric("every", "process_cpu_seconds", "counter", "seconds", "Processor time used, of user and system."),
+    Metric("every", "process_resident_memory_bytes", "gauge", "bytes", "Memory in use."),
+    Metric("every", "process_virtual_memory_bytes", "gauge", "bytes", "Memory asked for; most of it is not in use."),
+    Metric("every", "process_start_time_seconds", "gauge", "seconds", "When the process started, since 1970."),
+    Metric("every", "process_open_fds", "gauge", "files", "Open files and connections."),
+    Metric("every", "process_max_fds", "gauge", "files", "How many it may have open."),
+    Metric("every", "python_info", "gauge", "1", "Always 1; the labels say which Python runs.",
+           ("implementation", "major", "minor", "patchlevel", "version")),
+    Metric("every", "python_gc_collections", "counter", "1", "Runs of the garbage collector.", ("generation",)),
+    Metric("every", "python_gc_objects_collected", "counter", "1", "Objects it collected.", ("generation",)),
+    Metric("every", "python_gc_objects_uncollectable", "counter", "1", "Objects it could not collect.",
+           ("generation",)),
+)  # fmt: skip
+INFO = Metric("every", "tidewire_info", "gauge", "1", "Always 1; the labels say what runs.", ("roles", "version"))
+MEMORY_LIMIT = Metric("every", "tidewire_memory_limit_bytes", "gauge", "bytes",
+                      "Memory the process may use: the limit of its container, else that of the machine.")  # fmt: skip
+DISK_FREE = Metric("every", "tidewire_disk_free_bytes", "gauge", "bytes", "Free on the disk of the data folder.")
+DISK_SIZE = Metric("every", "tidewire_disk_size_bytes", "gauge", "bytes", "Size of the disk of the data folder.")
+GROUP_BEHIND = Metric("every", "tidewire_group_behind_records", "gauge", "records",
+                      "Records in the log that the group has not committed, whoever reads them.",
+                      ("group",))  # fmt: skip
+GROUP_COMMITTED = Metric("every", "tidewire_group_committed_offset", "gauge", "offset",
+                         "Sum of the offsets the group has committed; while records wait it must grow.",
+                         ("group",))  # fmt: skip
+
+# --- collector
+
+REQUESTS = Metric("collector", "tidewire_collector_requests", "counter", "requests",
+                  "Requests to the ingest paths, by status of the answer.", ("status",))  # fmt: skip
+REQUEST_SECONDS = Metric("collector", "tidewire_collector_request_seconds", "histogram", "seconds",
+                         "From the headers of a request to its answer, that of the log's acknowledgement among it.",
+                         buckets=APPEND_SECONDS)  # fmt: skip
+RECEIVED = Metric("collector", "tidewire_collector_received_events", "counter", "events",
+                  "Events of requests that were answered 200.", ("source",))  # fmt: skip
+ACCEPTED = Metric("collector", "tidewire_collector_accepted_events", "counter", "events",
+                  "Events that entered topic `events`.", ("source",))  # fmt: skip
+REJECTED = Metric("collector", "tidewire_collector_rejected_events", "counter", "events",
+                  "Events that entered topic `rejected`, by reason.", ("source", "reason"))  # fmt: skip
+APPEND = Metric("collector", "tidewire_collector_append_seconds", "histogram", "seconds",
+                "Time until the log acknowledged the events of a request.", buckets=APPEND_SECONDS)  # fmt: skip
+
+# --- worker
+
+STAGE_RECORDS = Metric("worker", "tidewire_stage_records", "counter", "records",
+                       "Records of topic `events` handled, by what became of them.", ("outcome",))  # fmt: skip
+STAGE_REJECTED = Metric("worker", "tidewire_stage_rejected", "counter", "records",
+                        "Records that became dead letters, by which processor refused them and why.",
+                        ("processor", "reason"))  # fmt: skip
+STAGE_BATCH = Metric("worker", "tidewire_stage_batch_records", "histogram", "records", "Records of one batch.",
+                     buckets=(1, 10, 50, 100, 500, 1_000, 5_000))  # fmt: skip
+PROCESSOR_SECONDS = Metric("worker", "tidewire_processor_seconds", "counter", "seconds",
+                           "Time spent in a processor, estimated from a few of its events.",
+                           ("processor",))  # fmt: skip
+PROCESSOR_EVENTS = Metric("worker", "tidewire_processor_events", "counter", "events",
+                          "Events a processor was given, estimated in the same way.", ("processor",))  # fmt: skip
+CHECKPOINT = Metric("worker", "tidewire_checkpoint_seconds", "histogram", "seconds",
+                    "From the start of a checkpoint until its offsets may be committed.",
+                    buckets=SECONDS)  # fmt: skip
+CHECKPOINT_CUSTOMERS = Metric("worker", "tidewire_checkpoint_customers", "counter", "people",
+                              "Customer records written by checkpoints.")  # fmt: skip
+STAGE_ROWS = Metric("worker", "tidewire_stage_rows", "counter", "rows", "Rows and portraits sent to the sinks.")
+STAGE_BEHIND_RECORDS = Metric("worker", "tidewire_stage_behind_records", "gauge", "records",
+                              "Records of an owned partition not yet checkpointed.", ("partition",))  # fmt: skip
+STAGE_BEHIND_SECONDS = Metric("worker", "tidewire_stage_behind_seconds", "gauge", "seconds",
+                              "Age of the oldest record of an owned partition not yet checkpointed, as far as it is "
+                              "known; 0 while none waits.", ("partition",))  # fmt: skip
+OWNED = Metric("worker", "tidewire_stage_owned_partitions", "gauge", "partitions", "Partitions this worker owns.")
+STOPPED = Metric("worker", "tidewire_stage_stopped_partitions", "gauge", "partitions",
+                 "Owned partitions that stopped rather than become dead letters.")  # fmt: skip
+HOT = Metric("worker", "tidewire_stage_hot_customers", "gauge", "people", "Customer records in memory.",
+             ("partition",))  # fmt: skip
+STORE_RECORDS = Metric("worker", "tidewire_stage_store_records", "gauge", "records",
+                       "Customer records and timers on disk, as RocksDB estimates.", ("partition",))  # fmt: skip
+STORE_BYTES = Metric("worker", "tidewire_stage_store_bytes", "gauge", "bytes",
+                     "Size of the customer records on disk, with what is not flushed yet.", ("partition",))  # fmt: skip
+RESTORED = Metric("worker", "tidewire_stage_restored_records", "counter", "records",
+                  "Changelog records read to restore state.")  # fmt: skip
+RESTORE = Metric("worker", "tidewire_stage_restore_seconds", "histogram", "seconds", "Restoring one partition.",
+                 buckets=SECONDS)  # fmt: skip
+TIMERS_LATE = Metric("worker", "tidewire_timers_late_seconds", "histogram", "seconds",
+                     "How late timers were sent to be fired.", buckets=(0.5, 1, 2, 5, 10, 60, 600))  # fmt: skip
+
+# --- sink
+
+SINK_ROWS = Metric("sink", "tidewire_sink_rows", "counter", "rows",
+                   "Rows that ClickHouse stored, repeated ones among them.", ("table",))  # fmt: skip
+SINK_INSERTS = Metric("sink", "tidewire_sink_inserts", "counter", "inserts", "Inserts that returned.", ("table",))
+SINK_REFUSED = Metric("sink", "tidewire_sink_refused_rows", "counter", "rows", "Rows that went to topic `rejected`.",
+                      ("table",))  # fmt: skip
+SINK_SKIPPED = Metric("sink", "tidewire_sink_skipped_records", "counter", "records",
+                      "Records of topic `events` that are no events; the customer stage rejects them.")  # fmt: skip
+SINK_RETRIES = Metric("sink", "tidewire_sink_retries", "counter", "tries", "Tries that failed and were repeated.")
+SINK_UP = Metric("sink", "tidewire_sink_up", "gauge", "1",
+                 "1 while what it needs answers, 0 while it waits for it.")  # fmt: skip
+SINK_INSERT = Metric("sink", "tidewire_sink_insert_seconds", "histogram", "seconds",
+                     "One insert, from call to answer.", ("table",))  # fmt: skip
+SINK_BATCH = Metric("sink", "tidewire_sink_batch_records", "histogram", "records", "Records of one batch.",
+                    buckets=(1, 10, 100, 1_000, 5_000, 10_000, 20_000, 50_000))  # fmt: skip
+SINK_BEHIND_SECONDS = Metric("sink", "tidewire_sink_behind_seconds", "gauge", "seconds",
+                             "Age of the oldest record in hand; 0 while there is none.")  # fmt: skip
+PARTS = Metric("sink", "tidewire_clickhouse_parts", "gauge", "parts",
+               "Most parts that one partition of a table has; ClickHouse slows inserts down at 1,000 and refuses "
+               "them at 3,000.", ("table",))  # fmt: skip
+TABLE_ROWS = Metric("sink", "tidewire_clickhouse_rows", "gauge", "rows",
+                    "Rows of a table, with repeated ones that are not merged yet.", ("table",))  # fmt: skip
+TABLE_BYTES = Metric("sink", "tidewire_clickhouse_bytes", "gauge", "bytes", "Size of a table on disk.",
+                     ("table",))  # fmt: skip
+CLICKHOUSE_DISK_FREE = Metric("sink", "tidewire_clickhouse_disk_free_bytes", "gauge", "bytes",
+                              "Free on the fullest disk of ClickHouse.")  # fmt: skip
+
+OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
+OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
+             CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
+             STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
+OF_SINK = (SINK_ROWS, SINK_INSERTS, SINK_REFUSED, SINK_SKIPPED, SINK_RETRIES, SINK_UP, SINK_INSERT, SINK_BATCH,
+           SINK_BEHIND_SECONDS, PARTS, TABLE_ROWS, TABLE_BYTES, CLICKHOUSE_DISK_FREE)  # fmt: skip
+OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_EVERY)
+
+
+# --- reasons
+
+RECORD, FAILED, OTHER = "record", "processor failed", "other"
+_FIELDS = ("messageId", "type", "event", "name", "userId", "anonymousId", "previousId", "groupId", "timestamp",
+           "originalTimestamp", "sentAt", "receivedAt", "properties", "context", "traits", "integrations",
+           "workspace")  # fmt: skip
+REASONS: tuple[str, ...] = (RECORD, FAILED, *_FIELDS, OTHER)
+
+
+def reason_class(refused: Refused) -> str:
+    """Which of `REASONS`: the field of the event that is wrong, or that the record is of no use as a whole.
+
+    The text of a refusal is for people: a processor may write into it what the event said.
+
+    >>> reason_class(Refused("the total of Ann is no amount", field="properties.total"))
+    'properties'
+    """
+    if refused.processor and refused.reason == f"processor {refused.processor} failed":
+        return FAILED
+    field = refused.field.partition(".")[0]
+    return RECORD if not field else field if field in _FIELDS else OTHER
+
+
+# --- made of it
+
+
+def counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    assert metric.kind == "counter", metric.name
+    return Counter(metric.name, metric.about, metric.labels, registry=registry)
+
+
+def gauge(metric: Metric, registry: CollectorRegistry) -> Gauge:
+    assert metric.kind == "gauge", metric.name
+    return Gauge(metric.name, metric.about, metric.labels, registry=registry)
+
+
+def histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    assert metric.kind == "histogram", metric.name
+    buckets = metric.buckets or Histogram.DEFAULT_BUCKETS
+    return Histogram(metric.name, metric.about, metric.labels, registry=registry, buckets=buckets)
+
+
+def counter_family(metric: Metric) -> CounterMetricFamily:
+    """For those who count by themselves and report when they are asked."""
+    assert metric.kind == "counter", metric.name
+    return CounterMetricFamily(metric.name, metric.about, labels=metric.labels)
+
+
+def gauge_family(metric: Metric) -> GaugeMetricFamily:
+    assert metric.kind == "gauge", metric.name
+    return GaugeMetricFamily(metric.name, metric.about, labels=metric.labels)
+
+
+def histogram_family(metric: Metric, counts: Iterable[int], sum_value: float) -> HistogramMetricFamily:
+    """`counts`: how many fell below each of the metric's buckets and above the one before; then how many above all."""
+    assert metric.kind == "histogram", metric.name
+    buckets, below = [], 0
+    for up_to, count in zip((*metric.buckets, "+Inf"), counts, strict=True):
+        below += count
+        buckets.append((str(up_to), below))
+    return HistogramMetricFamily(metric.name, metric.about, buckets=buckets, sum_value=sum_value)
 
 
 class StageMetrics:
     """What the customer stage counts and times."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.records = Counter(
-            "tidewire_stage_records", "Records of topic `events` handled, by what became of them.", ["outcome"],
-            registry=registry)  # fmt: skip
-        self.batch_records = Histogram(
-            "tidewire_stage_batch_records", "Records of one batch.", registry=registry,
-            buckets=(1, 10, 50, 100, 500, 1_000, 5_000))  # fmt: skip
-        self.checkpoint_seconds = Histogram(
-            "tidewire_checkpoint_seconds", "From the start of a checkpoint until its offsets may be committed.",
-            registry=registry, buckets=SECONDS)  # fmt: skip
-        self.checkpoint_customers = Counter(
-            "tidewire_checkpoint_customers", "Customer records written by checkpoints.", registry=registry)
-        self.rows = Counter("tidewire_stage_rows", "Rows and portraits sent to the sinks.", registry=registry)
-        self.behind_records = Gauge(
-            "tidewire_stage_behind_records", "Records of owned partitions not yet checkpointed.", registry=registry)
-        self.behind_seconds = Gauge(
-            "tidewire_stage_behind_seconds",
-            "While records wait: how long ago the last record handled was written; else 0.", registry=registry)
-        self.owned_partitions = Gauge("tidewire_stage_owned_partitions", "Partitions this worker owns.",
-                                      registry=registry)  # fmt: skip
-        self.stopped_partitions = Gauge(
-            "tidewire_stage_stopped_partitions", "Owned partitions that stopped rather than become dead letters.",
-            registry=registry)  # fmt: skip
-        self.hot_customers = Gauge("tidewire_stage_hot_customers", "Customer records in memory.", registry=registry)
-        self.restored = Counter("tidewire_stage_restored_records", "Changelog records read to restore state.",
-                                registry=registry)  # fmt: skip
-        self.restore_seconds = Histogram("tidewire_stage_restore_seconds", "Restoring one partition.",
-                                         registry=registry, buckets=SECONDS)  # fmt: skip
-        self.timers_late_seconds = Histogram(
-            "tidewire_timers_late_seconds", "How late timers were sent to be fired.", registry=registry,
-            buckets=(0.5, 1, 2, 5, 10, 60, 600))  # fmt: skip
+        self.records = counter(STAGE_RECORDS, registry)
+        self.rejected = counter(STAGE_REJECTED, registry)
+        self.batch_records = histogram(STAGE_BATCH, registry)
+        self.processor_seconds = counter(PROCESSOR_SECONDS, registry)
+        self.processor_events = counter(PROCESSOR_EVENTS, registry)
+        self.checkpoint_seconds = histogram(CHECKPOINT, registry)
+        self.checkpoint_customers = counter(CHECKPOINT_CUSTOMERS, registry)
+        self.rows = counter(STAGE_ROWS, registry)
+        self.behind_records = gauge(STAGE_BEHIND_RECORDS, registry)
+        self.behind_seconds = gauge(STAGE_BEHIND_SECONDS, registry)
+        self.owned_partitions = gauge(OWNED, registry)
+        self.stopped_partitions = gauge(STOPPED, registry)
+        self.hot_customers = gauge(HOT, registry)
+        self.store_records = gauge(STORE_RECORDS, registry)
+        self.store_bytes = gauge(STORE_BYTES, registry)
+        self.restored = counter(RESTORED, registry)
+        self.restore_seconds = histogram(RESTORE, registry)
+        self.timers_late_seconds = histogram(TIMERS_LATE, registry)
+
+    def forget(self, partition: int) -> None:
+        """The partition is another's now: what is said of it here would be out of date."""
+        for each in (self.behind_records, self.behind_seconds, self.hot_customers, self.store_records,
+                     self.store_bytes):  # fmt: skip
+            each.remove_by_labels({"partition": str(partition)})
+
+
+class SinkMetrics:
+    """What the sink counts and times."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.rows = counter(SINK_ROWS, registry)
+        self.inserts = counter(SINK_INSERTS, registry)
+        self.refused = counter(SINK_REFUSED, registry)
+        self.skipped = counter(SINK_SKIPPED, registry)
+        self.retries = counter(SINK_RETRIES, registry)
+        self.is_up = gauge(SINK_UP, registry)
+        self.insert_seconds = histogram(SINK_INSERT, registry)
+        self.batch_records = histogram(SINK_BATCH, registry)
+        self.behind_seconds = gauge(SINK_BEHIND_SECONDS, registry)
+        self.parts = gauge(PARTS, registry)
+        self.table_rows = gauge(TABLE_ROWS, registry)
+        self.table_bytes = gauge(TABLE_BYTES, registry)
+        self.disk_free = gauge(CLICKHOUSE_DISK_FREE, registry)
+        self.is_up.set(1)
+
+
+class ProcessMetrics:
+    """What every process says of itself."""
+
+    def __init__(self, registry: CollectorRegistry, *, roles: Iterable[str], data: Path) -> None:
+        disable_created_metrics()  # a second series for each, of when it began: nobody asks
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        gauge(INFO, registry).labels(",".join(sorted(roles)), metadata.version("tidewire")).set(1)
+        gauge(MEMORY_LIMIT, registry).set(memory_limit())
+        gauge(DISK_FREE, registry).set_function(lambda: disk_of(data)[0])
+        gauge(DISK_SIZE, registry).set_function(lambda: disk_of(data)[1])
+        self.behind = gauge(GROUP_BEHIND, registry)
+        self.committed = gauge(GROUP_COMMITTED, registry)
+
+
+def disk_of(folder: Path) -> tuple[int, int]:
+    """Free and whole size of the disk that the folder is on, or will be on when it is made."""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    usage = shutil.disk_usage(there)
+    return usage.free, usage.total
+
+
+def memory_limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """What this process may use: the limit of its container, where there is one below the machine's memory."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return min(machine, int((cgroup / name).read_text()))
+        except (OSError, ValueError):  # none, or `max`
+            continue
+    return machine
+
+
+# --- the page
+
+_HEAD = """# Metrics
+
+Made from `streams/metrics.py` by `python -m streams.metrics`.
+
+Every process answers `/metrics` for Prometheus. A counter is shown as `name_total`, a histogram as `name_bucket`,
+`name_sum` and `name_count`. No label holds a word of a user or an event. Alerts are in `deploy/alerts.yml`, a board in
+`deploy/grafana/`; [operating](operating.md) says what each alert means.
+"""
+_ROLES: Mapping[Role, str] = {
+    "collector": "Collector", "worker": "Worker", "sink": "Sink", "every": "Every process",
+}  # fmt: skip
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    return "".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield _HEAD
+    for role, title in _ROLES.items():
+        yield f"\n## {title}\n\n| metric | kind | unit | labels | what |\n|---|---|---|---|---|\n"
+        for metric in METRICS:
+            if metric.role == role:
+                labels = ", ".join(f"`{label}`" for label in metric.labels)
+                unit = "" if metric.unit == "1" else metric.unit
+                yield f"| `{metric.name}` | {metric.kind} | {unit} | {labels} | {metric.about} |\n"
+    yield "\n## Labels\n\n| label | what it holds |\n|---|---|\n"
+    for label, what in LABELS.items():
+        yield f"| `{label}` | {what} |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

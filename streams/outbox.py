@@ -7,6 +7,7 @@ the next checkpoint. All of it is acknowledged before the state that says it hap
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
 
@@ -20,6 +21,7 @@ from schemas.rejected import Rejected, encode_rejected
 from schemas.rows import LedgerLine, TableRow, encode_json
 from schemas.times import from_ms
 from streams.log import Outgoing, Record
+from streams.metrics import reason_class
 
 RowKey = tuple[str, str, tuple[object, ...]]
 
@@ -36,6 +38,8 @@ class Outbox:
         self._table_of = table_of
         self.messages: dict[str, list[Outgoing]] = {}
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
+        self.rejected: Counter[tuple[str, str]] = Counter()
+        """How many dead letters, by processor and class of reason, since somebody last took them."""
         self._origin = ""
         self._at_ms = 0
         self._ordinal = 0
@@ -84,6 +88,7 @@ class Outbox:
             topic=record.topic, partition=record.partition, offset=record.offset, processor=refused.processor, **known,
         )  # fmt: skip
         self._put("rejected", letter.key.encode() or record.key, encode_rejected(letter))
+        self.rejected[refused.processor, reason_class(refused)] += 1
 
     def row(self, part: str, version: int, row: Row) -> None:
         table = self._table_of[type(row.values)]
@@ -113,3 +118,4 @@ class Outbox:
     def clear(self) -> None:
         """Forget what waits: it will follow again from the same records."""
         self.messages, self.rows = {}, {}
+        self.rejected.clear()

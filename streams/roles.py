@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError, Unreachable, shown
@@ -27,8 +27,9 @@ from schemas.event import Event
 from streams.access import RUN_FILE, RunFile
 from streams.folder import owned
 from streams.grounds import open_log
-from streams.lag import has_caught_up, measure_lag
+from streams.lag import STAGE_GROUP, has_caught_up, measure_groups
 from streams.log import Log, LogBusy
+from streams.metrics import ProcessMetrics
 from streams.topics import check_topics, create_topics
 
 if TYPE_CHECKING:
@@ -112,11 +113,12 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
         await check_topics(log_, settings)
         running = Running(settings, log_, url)
         _stop_on_signals(running, stack)
-        registry = _registry()
+        registry = CollectorRegistry()
+        process = ProcessMetrics(registry, roles=roles, data=settings.data)
         token = secrets.token_urlsafe(24)
         if roles & {"worker", "sink", "dashboard"}:
             await _start_behind(running, roles, registry, stack)
-        lag = _LagWatch(log_)
+        lag = _LagWatch(log_, process)
         stack.push_async_callback(lag.stop)
         await lag.start()
         app = _site(running, roles, registry, lag, token)
@@ -273,8 +275,9 @@ def _write_run_file(data: Path, run_file: RunFile, stack: AsyncExitStack) -> Non
 class _LagWatch:
     """How many records the customer stage is behind, as of the last second: cheap enough to ask with every request."""
 
-    def __init__(self, log_: Log) -> None:
+    def __init__(self, log_: Log, metrics: ProcessMetrics) -> None:
         self._log = log_
+        self._metrics = metrics
         self._behind = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -292,18 +295,14 @@ class _LagWatch:
     async def _watch(self) -> None:
         while True:
             try:
-                self._behind = (await measure_lag(self._log)).stage
+                for group, progress in (await measure_groups(self._log)).items():
+                    self._metrics.behind.labels(group).set(progress.behind)
+                    self._metrics.committed.labels(group).set(progress.committed)
+                    if group == STAGE_GROUP:
+                        self._behind = progress.behind
             except LogBusy as error:  # appends will say so too
                 log.warning("lag_not_known", error=str(error))
             await asyncio.sleep(LAG_EVERY_S)
-
-
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    return registry
 
 
 class _Told:

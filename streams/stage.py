@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from processors.base import Person
-from processors.fold import Done, Fold, ProcessorFailed
+from processors.fold import Done, Fold, ProcessorFailed, Spent
 from schemas.customer import Customer, Part, Via, decode_part
 from schemas.effects import Decision, Row
 from schemas.errors import Refused
@@ -52,6 +53,7 @@ from streams.identity import (
     since_here,
 )
 from streams.log import Outgoing, Record, partition_of
+from streams.metrics import TIMED_ONE_OF
 from streams.outbox import Outbox
 from streams.worker import States
 
@@ -101,6 +103,8 @@ class CustomerStage:
         self.is_careful = False
         """While set, a processor that raises costs only its record: what it had changed is put back."""
         self._limit = DeadLetterLimit()
+        self.spent: Spent = {}
+        self._turn = 0
 
     def handle(
         self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
@@ -110,6 +114,15 @@ class CustomerStage:
         Raises:
             ProcessorFailed: unless `is_careful`.
         """
+        self._turn = (self._turn + 1) % TIMED_ONE_OF
+        if self._turn == 1:
+            with self.fold.timed(perf_counter, self.spent):
+                return self._handle(records, customers, out, limit)
+        return self._handle(records, customers, out, limit)
+
+    def _handle(
+        self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
+    ) -> int:  # fmt: skip
         self._limit = limit
         for handled, record in enumerate(records, 1):
             try:

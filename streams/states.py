@@ -216,6 +216,11 @@ class PartitionStates(Generic[S]):
     def hot_count(self) -> int:
         return len(self._hot)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """States on disk and their bytes, as far as the store knows."""
+        return self._store.size()
+
     def close(self) -> None:
         self._store.close()
 

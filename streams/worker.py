@@ -25,14 +25,14 @@ import msgspec
 import structlog
 
 from processors.base import Table
-from processors.fold import ProcessorFailed
+from processors.fold import ProcessorFailed, Spent
 from schemas.effects import Decision
 from schemas.internal import HEADERS, Tick, encode_internal
 from schemas.keyed import Keyed
 from schemas.times import to_iso
 from streams.dead_letters import DeadLetterLimit, Stopped
 from streams.log import Log, LogBusy, Outgoing, Record
-from streams.metrics import StageMetrics
+from streams.metrics import TIMED_ONE_OF, StageMetrics
 from streams.outbox import Outbox
 from streams.sender import Sender, append_surely
 from streams.states import CHANGELOG, Encoded, PartitionStates
@@ -76,10 +76,12 @@ class Stage(Protocol[S]):
 
     Attributes:
         counts: how many records went which way, since the worker last took them.
+        spent: of one call of `handle` in `TIMED_ONE_OF`, what processors took, since the worker last took it.
         is_careful: while set, a processor that raises costs only its record.
     """
 
     counts: Counter[str]
+    spent: Spent
     is_careful: bool
 
     @property
@@ -144,6 +146,12 @@ class _Owned(Generic[S]):
         self.limit.go_on(states.free_until)
         self.last_ms = 0
         self.ticking: dict[str, int] = {}
+
+    @property
+    def oldest_ms(self) -> int:
+        """When the oldest record was written that is not checkpointed, as far as it is known; 0: not at all."""
+        waiting = self.since or self.waiting
+        return waiting[0][0].timestamp_ms if waiting else self.last_ms  # those that come are newer than the last
 
 
 class _Taken(NamedTuple, Generic[S]):
@@ -266,6 +274,7 @@ class Worker(Generic[S]):
         async with self._checkpointing, self._lock:
             for partition in leaving:
                 self._owned.pop(partition).states.close()
+                self._metrics.forget(partition)
             self._count_partitions()
         log.info("partitions_released", partitions=leaving)
 
@@ -414,6 +423,13 @@ class Worker(Generic[S]):
         for outcome, count in self._stage.counts.items():
             self._metrics.records.labels(outcome).inc(count)
         self._stage.counts.clear()
+        for (processor, reason), count in self._outbox.rejected.items():
+            self._metrics.rejected.labels(processor, reason).inc(count)
+        self._outbox.rejected.clear()
+        for processor, (times, seconds) in self._stage.spent.items():
+            self._metrics.processor_events.labels(processor).inc(times * TIMED_ONE_OF)
+            self._metrics.processor_seconds.labels(processor).inc(seconds * TIMED_ONE_OF)
+        self._stage.spent.clear()
 
     def _send_messages(self) -> None:
         messages = self._outbox.take_messages()
@@ -447,7 +463,6 @@ class Worker(Generic[S]):
                 raise
             self._metrics.checkpoint_seconds.observe(time.monotonic() - began)
             self._metrics.checkpoint_customers.inc(sum(len(encoded) for _, encoded in taken.encoded))
-            self._metrics.hot_customers.set(sum(owned.states.hot_count for owned in self._owned.values()))
 
     async def _take(self) -> _Taken[S]:
         """Take what changed out of the way of what comes next."""
@@ -545,9 +560,16 @@ class Worker(Generic[S]):
             return
         behind = self.behind_of(bounds)
         self.behind = sum(count for partition, count in behind.items() if not self._owned[partition].is_standing)
-        self._metrics.behind_records.set(sum(behind.values()))
-        waiting = [self._owned[partition].last_ms for partition, count in behind.items() if count]
-        self._metrics.behind_seconds.set(time.time() - min(filter(None, waiting)) / 1000 if any(waiting) else 0.0)
+        now_ms = time.time_ns() // 1_000_000
+        for partition, owned in self._owned.items():
+            number = str(partition)
+            oldest_ms = owned.oldest_ms if behind[partition] else 0
+            self._metrics.behind_records.labels(number).set(behind[partition])
+            self._metrics.behind_seconds.labels(number).set(max(0, now_ms - oldest_ms) / 1000 if oldest_ms else 0)
+            self._metrics.hot_customers.labels(number).set(owned.states.hot_count)
+            records, size_bytes = owned.states.size
+            self._metrics.store_records.labels(number).set(records)
+            self._metrics.store_bytes.labels(number).set(size_bytes)
 
     async def _send_ticks(self, clock_ms: int) -> None:
         """Send the timers that are due to their persons. The only clock of the stage; it never goes back."""

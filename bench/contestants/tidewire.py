@@ -50,6 +50,7 @@ class CountingStage:
 
     def __init__(self, state_bytes: int) -> None:
         self.counts: Counter[str] = Counter()
+        self.spent: dict[str, tuple[int, float]] = {}
         self.is_careful = False
         self._traits = traits_of(state_bytes)
 

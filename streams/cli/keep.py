@@ -126,8 +126,8 @@ def restore(
     if as_json:
         print(json.dumps({**summary(done.manifest), "kept": done.kept, "gaps": done.gaps}))
         return
-    next_step = f"in {settings.data}: start it with `tidewire up`" if settings.is_embedded else "in ClickHouse: start the sinks"
-    print(f"everything as of {done.manifest.made_at:%Y-%m-%dT%H:%M:%SZ} is back {next_step}")
+    where, command = (settings.data, "up") if settings.is_embedded else ("ClickHouse", "sink")
+    print(f"everything as of {done.manifest.made_at:%Y-%m-%dT%H:%M:%SZ} is back in {where}: start `tidewire {command}`")
     for file in done.kept:
         print(f"left as it is: {file}; that of the backup is another")
     for gap in done.gaps:

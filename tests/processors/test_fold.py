@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from processors.base import Person, Processor, Table
-from processors.fold import Fold, ProcessorFailed
+from processors.fold import Fold, ProcessorFailed, Spent
 from schemas.customer import Part, decode_part
 from schemas.effects import CancelTimer, Decision, Effect, Row, Timer
 from schemas.errors import Refused, TidewireError
@@ -112,6 +112,45 @@ def test_apply_returns_rows_and_decisions_with_their_processor_and_keeps_timers_
     assert done == [(summing, Row(SumRow(3))), (summing, Decision("summed", "3"))]
     assert part.timers == {"summing:double": 15}
     assert fold.table_of[SumRow].name == "sums"
+
+
+class Slow(Everything):
+    name = "slow"
+
+    def apply(self, state: Sum, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
+        """A generator: it works only when somebody reads what it gives."""
+        state.total += 1
+        CLOCK.append(CLOCK[-1] + 5.0)
+        yield Decision("slow", str(state.total))
+
+
+CLOCK = [0.0]
+
+
+def test_processors_are_timed_while_it_is_asked_for_and_do_the_same() -> None:
+    fold, timed = Fold([Slow(), Summing()]), Fold([Slow(), Summing()])
+    events = [track("Paid", amount=3), track("Seen"), track("Paid", amount=4)]
+    spent: Spent = {}
+    one, other = Part(), Part()
+
+    plain = [fold.apply(one, event, ANN, 0) for event in events]
+    with timed.timed(lambda: CLOCK[-1], spent):
+        done = [timed.apply(other, event, ANN, 0) for event in events]
+    timed.apply(other, events[0], ANN, 0)
+
+    assert [[effect for _, effect in each] for each in done] == [[effect for _, effect in each] for each in plain]
+    assert spent == {"slow": (3, 15.0), "summing": (2, 0.0)}
+
+
+def test_a_processor_that_fails_while_it_is_timed_is_named_and_timed_no_more(fold: Fold) -> None:
+    spent: Spent = {}
+
+    with pytest.raises(ProcessorFailed) as failed, fold.timed(lambda: 0.0, spent):
+        fold.apply(Part(), track("Paid"), ANN, 0)
+    fold.apply(Part(), track("Paid", amount=1), ANN, 0)
+
+    assert failed.value.processor == "summing"
+    assert "summing" not in spent
 
 
 def test_a_cancelled_timer_is_gone(fold: Fold) -> None:

@@ -7,9 +7,21 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 
-_APPEND_UP_TO_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+from streams.metrics import (
+    ACCEPTED,
+    APPEND,
+    APPEND_SECONDS,
+    RECEIVED,
+    REJECTED,
+    REQUEST_SECONDS,
+    REQUESTS,
+    counter_family,
+    histogram_family,
+)
+
+_UP_TO_S = APPEND_SECONDS
 
 
 class Counters:
@@ -26,7 +38,9 @@ class Counters:
         self._accepted: defaultdict[str, int] = defaultdict(int)
         self._rejected: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._append_s = 0.0
-        self._appends = [0] * (len(_APPEND_UP_TO_S) + 1)
+        self._appends = [0] * (len(_UP_TO_S) + 1)
+        self._request_s = 0.0
+        self._answers = [0] * (len(_UP_TO_S) + 1)
         registry.register(self)
 
     def stored(self, source: str, accepted: int, reasons: Collection[str], append_s: float) -> None:
@@ -35,18 +49,17 @@ class Counters:
         for reason in reasons:
             self._rejected[source, reason] += 1
         self._append_s += append_s
-        self._appends[bisect_left(_APPEND_UP_TO_S, append_s)] += 1
+        self._appends[bisect_left(_UP_TO_S, append_s)] += 1
+
+    def answered(self, status: str, seconds: float) -> None:
+        """A request was answered, so long after it came."""
+        self.requests[status] += 1
+        self._request_s += seconds
+        self._answers[bisect_left(_UP_TO_S, seconds)] += 1
 
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
-
-        def counter(name: str, about: str, *labels: str) -> CounterMetricFamily:
-            return CounterMetricFamily(f"tidewire_collector_{name}", about, labels=labels)
-
-        received = counter("received_events", "Events of requests that were answered 200.", "source")
-        accepted = counter("accepted_events", "Events that entered topic `events`.", "source")
-        rejected = counter("rejected_events", "Events that entered topic `rejected`, by reason.", "source", "reason")
-        requests = counter("requests", "Requests to the ingest paths, by status of the answer.", "status")
+        received, accepted, rejected, requests = map(counter_family, (RECEIVED, ACCEPTED, REJECTED, REQUESTS))
         in_all = dict(self._accepted)
         for source, count in self._accepted.items():
             accepted.add_metric([source], count)
@@ -57,14 +70,6 @@ class Counters:
             received.add_metric([source], count)
         for status, count in self.requests.items():
             requests.add_metric([status], count)
-        buckets, below = [], 0
-        for up_to_s, count in zip((*_APPEND_UP_TO_S, "+Inf"), self._appends, strict=True):
-            below += count
-            buckets.append((str(up_to_s), below))
-        append_s = HistogramMetricFamily(
-            "tidewire_collector_append_seconds",
-            "Time until the log acknowledged the events of a request.",
-            buckets=buckets,
-            sum_value=self._append_s,
-        )
-        yield from (received, accepted, rejected, requests, append_s)
+        yield from (received, accepted, rejected, requests)
+        yield histogram_family(APPEND, self._appends, self._append_s)
+        yield histogram_family(REQUEST_SECONDS, self._answers, self._request_s)

@@ -131,11 +131,12 @@ class Collector:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the collector answers HTTP, not {scope['type']}")
+        began_s = self._monotonic_s()
         try:
             answer = await self._answer(scope, receive)
         except ClientGone:
             return
-        self._counters.requests[answer.label] += 1
+        self._counters.answered(answer.label, self._monotonic_s() - began_s)
         await answer.send(send)
 
     # ---- routes ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,167 @@
+"""Every metric that anything reports is declared, every declared one is reported, and no label tells of anybody."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
+
+from schemas.errors import Refused
+from streams import metrics
+from streams.metrics import LABELS, METRICS, OF_COLLECTOR, OF_EVERY, OF_SINK, OF_WORKER, REASONS, reason_class
+from tests.cli.running import Up
+from web.collector.counters import Counters
+
+CANARY = "Zanzibar"  # a word that only events say
+
+RARE = {"tidewire_sink_refused_rows"}  # one for each table that refused a row
+
+
+def has_stored_all(found: dict[str, Family]) -> bool:
+    rejected = [each.value for each in found["tidewire_clickhouse_rows"].samples if each.labels["table"] == "rejected"]
+    return sum(rejected) >= 4 and all(each.value == 0 for each in found["tidewire_group_behind_records"].samples)
+
+
+def families_of(registry: CollectorRegistry) -> dict[str, Family]:
+    return {family.name: family for family in registry.collect()}
+
+
+# --- the list
+
+
+def test_names_are_said_once_and_tell_their_unit() -> None:
+    names = [metric.name for metric in METRICS]
+
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert re.fullmatch(r"(tidewire|process|python)_[a-z_]+", metric.name)
+        if metric.unit in ("seconds", "bytes"):
+            assert metric.name.endswith(f"_{metric.unit}"), metric.name
+        assert metric.about.endswith("."), metric.name
+        assert (metric.kind == "histogram") >= bool(metric.buckets), metric.name
+
+
+def test_every_label_says_whose_words_it_holds() -> None:
+    assert {label for metric in METRICS for label in metric.labels} == set(LABELS)
+
+
+def test_the_page_is_as_the_list_makes_it() -> None:
+    assert metrics.PAGE.read_text() == metrics.page(), "run: python -m streams.metrics"
+
+
+@pytest.mark.parametrize(
+    ("declare", "declared"),
+    [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR)],
+)
+def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
+    registry = CollectorRegistry()
+    declare(registry)
+
+    found = families_of(registry)
+
+    assert {(name, family.type, family.documentation) for name, family in found.items()} == {
+        (metric.name, metric.kind, metric.about) for metric in declared
+    }
+
+
+def test_every_process_says_what_it_needs(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    metrics.ProcessMetrics(registry, roles=["worker", "sink"], data=tmp_path / "not" / "yet")
+
+    found = families_of(registry)
+
+    assert {(name, family.type) for name, family in found.items()} == {(each.name, each.kind) for each in OF_EVERY}
+    assert found["tidewire_info"].samples[0].labels["roles"] == "sink,worker"
+    assert 0 < found["tidewire_disk_free_bytes"].samples[0].value < found["tidewire_disk_size_bytes"].samples[0].value
+    assert found["tidewire_memory_limit_bytes"].samples[0].value > 2**20
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1048576\n", 1_048_576), ("max\n", None), ("9" * 18, None)])
+def test_the_memory_limit_is_that_of_the_container_if_lower(tmp_path: Path, text: str, limit: int | None) -> None:
+    machine = metrics.memory_limit(tmp_path / "none")
+    (tmp_path / "memory.max").write_text(text)
+
+    assert metrics.memory_limit(tmp_path) == (limit or machine)
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        (Refused("x"), "record"),
+        (Refused("x", field="properties.total"), "properties"),
+        (Refused("x", field="userId"), "userId"),
+        (Refused("x", field=f"{CANARY}.x"), "other"),
+    ],
+)
+def test_a_reason_is_one_of_few(refused: Refused, reason: str) -> None:
+    assert reason_class(refused) == reason
+    assert reason in REASONS
+
+
+# --- a whole Tidewire
+
+
+@pytest.fixture(scope="module")
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Family]]:
+    """What `/metrics` of a Tidewire says that took, refused and stored something of every kind."""
+    folder = tmp_path_factory.mktemp("metrics")
+    who = {"userId": CANARY, "anonymousId": f"{CANARY}-a"}
+    calls = [
+        {"type": "track", "event": CANARY, **who, "properties": {CANARY: CANARY}, "messageId": f"{CANARY}1"},
+        {"type": "track", "event": "Order Completed", **who, "messageId": f"{CANARY}2",
+         "properties": {"order_id": CANARY, "total": CANARY}},
+        {"type": "identify", **who, "traits": {"email": f"{CANARY}@example.com"}, "messageId": f"{CANARY}3"},
+        {"type": CANARY, **who, "messageId": f"{CANARY}4"},
+        {"type": "track", "event": CANARY, "userId": "null", "messageId": f"{CANARY}5"},
+        {"type": "track", "event": "x", **who, "timestamp": CANARY, "messageId": f"{CANARY}6"},
+        {"type": "track", "event": "x", "userId": {CANARY: 1}, "messageId": f"{CANARY}7"},
+        {"type": "track", "event": "x", **who, "context": CANARY, "messageId": f"{CANARY}8"},
+    ]  # fmt: skip
+    (folder / "calls.jsonl").write_bytes(b"".join(msgspec.json.encode(call) + b"\n" for call in calls))
+    up = Up(folder)
+    try:
+        assert up.ask("send", "calls.jsonl").code == 0
+        deadline = time.monotonic() + 60
+        while True:  # until each has said its last
+            text = urllib.request.urlopen(f"{up.url}/metrics", timeout=10).read().decode()
+            found = {family.name: family for family in text_string_to_metric_families(text)}
+            silent = {name for name, each in found.items() if not each.samples} - RARE
+            if not silent and has_stored_all(found):
+                break
+            assert time.monotonic() < deadline, silent
+            time.sleep(0.2)
+        yield found
+    finally:
+        up.stop()
+
+
+def test_a_running_tidewire_reports_every_metric(scraped: dict[str, Family]) -> None:
+    assert set(scraped) == {metric.name for metric in METRICS}
+    for metric in METRICS:
+        if metric.name not in RARE:
+            assert {tuple(sorted(sample.labels.keys() - {"le"})) for sample in scraped[metric.name].samples} == {
+                tuple(sorted(metric.labels))
+            }, metric.name
+
+
+def test_no_label_holds_a_word_of_an_event(scraped: dict[str, Family]) -> None:
+    values = {value for family in scraped.values() for sample in family.samples for value in sample.labels.values()}
+
+    assert len(values) > 30
+    assert [value for value in values if CANARY.lower() in value.lower()] == []
+
+
+def test_what_was_refused_is_counted_by_who_refused_it_and_why(scraped: dict[str, Family]) -> None:
+    stage = {tuple(sample.labels.values()) for sample in scraped["tidewire_stage_rejected"].samples}
+    collector = {sample.labels["reason"] for sample in scraped["tidewire_collector_rejected_events"].samples}
+
+    assert ("orders", "properties") in stage
+    assert "type is not one of Segment's calls" in collector
