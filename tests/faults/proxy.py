@@ -213,6 +213,8 @@ class Proxy:
         self._links.add(link)
         try:
             await link.run(*self._target)
+        except asyncio.CancelledError:  # the proxy stops, and asyncio's streams would call that an error
+            return
         finally:
             self._links.discard(link)
 

@@ -155,6 +155,15 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients come and go as they like; whatever else happens is told."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def execute(connection: Any, text: bytes, given: dict[str, str]) -> bytes:
     """Run one statement with the settings and parameters of its request."""
     if given.get("database"):
@@ -182,8 +191,7 @@ def main() -> None:
     keep = chdb.connect(str(given.path))  # while one handle is open the engine stays
     keep.query("SELECT 1")
     Handler.path_of_data, Handler.trouble = str(given.path), Trouble()
-    server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", given.port), Handler)
     print(server.server_address[1], flush=True)
     try:
         server.serve_forever()
