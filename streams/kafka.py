@@ -46,7 +46,7 @@ from kafka.structs import OffsetAndMetadata
 from schemas.errors import TidewireError, Unreachable
 from streams import kafka_records
 from streams.kafka_address import parse_address
-from streams.kafka_append import BATCH_BYTES, Appender
+from streams.kafka_append import BATCH_BYTES, OVERHEAD_BYTES, Appender, Load
 from streams.log import TP, LogBusy, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
 
 log = structlog.get_logger(__name__)
@@ -242,8 +242,9 @@ class KafkaLog:
             return []
         count = self._partitions.get(topic) or await self._count(topic)
         by_partition: dict[int, list[Outgoing]] = {}
+        sizes: dict[int, int] = {}
         for record in records:
-            key, value, partition, _ = record
+            key, value, partition, headers = record
             if partition is None:
                 if key is None:
                     partition = self._turns[topic] = (self._turns[topic] + 1) % count
@@ -251,15 +252,20 @@ class KafkaLog:
                     partition = partition_of(key, count)
             elif not 0 <= partition < count:
                 raise TidewireError(f"topic {topic!r} has no partition {partition}; it has {count}")
-            if len(value or b"") + len(key or b"") > LARGEST_RECORD_BYTES:
-                size = len(value or b"") + len(key or b"")
+            size = (len(value) if value is not None else 0) + (len(key) if key is not None else 0)
+            if size > LARGEST_RECORD_BYTES:
                 raise TidewireError(f"a record of {size} bytes is too large; at most {LARGEST_RECORD_BYTES}")
+            if headers:
+                size += sum(len(name) + len(content) for name, content in headers)
             of_partition = by_partition.get(partition)
             if of_partition is None:
                 by_partition[partition] = [record]
+                sizes[partition] = size + OVERHEAD_BYTES
             else:
                 of_partition.append(record)
-        return await self._appender.append(topic, by_partition)
+                sizes[partition] += size + OVERHEAD_BYTES
+        loads = {partition: Load(these, sizes[partition]) for partition, these in by_partition.items()}
+        return await self._appender.append(topic, loads)
 
     # --- read
 

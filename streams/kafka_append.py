@@ -34,6 +34,7 @@ MOST_HELD_BYTES = 64 * 1024 * 1024  # of records not yet acknowledged; beyond it
 LINGER_S = 0.003  # what comes within it goes out together
 OVERHEAD_BYTES = 80  # of a record: lengths, offset, timestamp, and its share of the objects that hold it
 LOOK_EVERY_S = 0.25
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
 # Answers of Kafka about the records, not about itself: sent again they would be refused again. UnknownError is what
 # aiokafka makes of answers it has no name for, such as 87, a record without a key for a compacted topic.
@@ -56,20 +57,28 @@ class _Ticket:
 
 
 class _Piece:
-    """Records of one ticket for one partition that are not yet sent, from `start` on."""
+    """Records of one ticket for one partition that are not yet sent, from `start` on; `size` is what they hold."""
 
-    __slots__ = ("is_alone", "records", "start", "ticket")
+    __slots__ = ("is_alone", "records", "size", "start", "ticket")
 
-    def __init__(self, ticket: _Ticket, records: Sequence[Outgoing], is_alone: bool = False) -> None:
-        self.ticket, self.records, self.is_alone = ticket, records, is_alone
+    def __init__(self, ticket: _Ticket, records: Sequence[Outgoing], size: int, is_alone: bool = False) -> None:
+        self.ticket, self.records, self.size, self.is_alone = ticket, records, size, is_alone
         self.start = 0
 
 
 class _Sent(NamedTuple):
-    """Records of one ticket in a batch."""
+    """Records of one ticket in a batch, and how many bytes they were counted for."""
 
     ticket: _Ticket
     records: Sequence[Outgoing]
+    size: int
+
+
+class Load(NamedTuple):
+    """What one call appends to one partition, and the bytes it holds until it is acknowledged."""
+
+    records: list[Outgoing]
+    size: int
 
 
 class _Lane:
@@ -138,7 +147,7 @@ class Appender:
 
     # --- callers
 
-    async def append(self, topic: str, by_partition: dict[int, list[Outgoing]]) -> list[Placed]:
+    async def append(self, topic: str, by_partition: dict[int, Load]) -> list[Placed]:
         """As `streams.log.Log.append`, with the partitions chosen."""
         if not self._is_open:
             raise LogUnavailable("the log is closed")
@@ -152,16 +161,15 @@ class Appender:
             if lane.sent_at is not None and now - lane.sent_at > self._timeout_s:
                 raise LogBusy(f"Kafka has not answered for {now - lane.sent_at:.0f} s", retry_after_s=5)
             lanes.append(lane)
-        size = sum(map(_size, by_partition.values()))
+        size = sum(load.size for load in by_partition.values())
         if self._held_bytes and self._held_bytes + size > MOST_HELD_BYTES:
             raise LogBusy(f"{self._held_bytes} bytes already wait for Kafka")
         self._held_bytes += size
-        ticket = _Ticket(
-            sum(map(len, by_partition.values())), now + self._timeout_s, asyncio.get_running_loop().create_future()
-        )
+        count = sum(len(load.records) for load in by_partition.values())
+        ticket = _Ticket(count, now + self._timeout_s, asyncio.get_running_loop().create_future())
         self._tickets.append(ticket)
-        for lane, records in zip(lanes, by_partition.values(), strict=True):
-            lane.waiting.append(_Piece(ticket, records))
+        for lane, load in zip(lanes, by_partition.values(), strict=True):
+            lane.waiting.append(_Piece(ticket, *load))
             if lane.task is None:
                 self._start_soon(lane)
         return await ticket.done
@@ -232,7 +240,8 @@ class Appender:
 
     def _fill(self, batch: Any, lane: _Lane, sent: list[_Sent]) -> None:
         """Move records that wait into the batch, until it is full; `sent` says whose."""
-        add, now_ms = batch.append, time.time_ns() // 1_000_000
+        add, now_ms = batch._builder.append, time.time_ns() // 1_000_000
+        count = 0
         while lane.waiting:
             piece = lane.waiting[0]
             if piece.ticket.done.done():  # it failed elsewhere, waited too long, or its caller went away
@@ -242,26 +251,30 @@ class Appender:
                 break
             start = at = piece.start
             records = piece.records
-            for record in records[start:] if start else records:
-                key, value, _, headers = record
-                if add(timestamp=now_ms, key=key, value=value, headers=list(headers)) is None:
+            for key, value, _, headers in records[start:] if start else records:
+                if add(count, now_ms, key, value, list(headers) if headers else _NO_HEADERS) is None:
                     break
                 at += 1
+                count += 1
+            is_whole = at == len(records)
             if at > start:
                 piece.ticket.is_sent = True
-                sent.append(_Sent(piece.ticket, records if at - start == len(records) else records[start:at]))
-            if at < len(records):
+                size = piece.size if is_whole else piece.size * (at - start) // (len(records) - start)
+                piece.size -= size
+                sent.append(_Sent(piece.ticket, records[start:at] if start or not is_whole else records, size))
+            if not is_whole:
                 piece.start = at
                 break
             lane.waiting.popleft()
             if piece.is_alone:
                 break
+        batch._relative_offset = count
         batch.close()
 
     def _acknowledge(self, lane: _Lane, sent: list[_Sent], first: int) -> None:
-        for ticket, records in sent:
+        for ticket, records, size in sent:
             count = len(records)
-            self._held_bytes -= _size(records)
+            self._held_bytes -= size
             if first < 0:  # Kafka knows that it has the batch, but no longer where
                 ticket.fail(LogUnavailable("Kafka had stored the records already and does not say where"))
                 continue
@@ -276,10 +289,10 @@ class Appender:
         if isinstance(error, REFUSALS) and len(sent) > 1:
             # One of several is to blame: each goes alone, before what waits.
             log.warning("append_divided", topic=lane.tp.topic, partition=lane.tp.partition, error=repr(error))
-            lane.waiting.extendleft(_Piece(ticket, records, is_alone=True) for ticket, records in reversed(sent))
+            lane.waiting.extendleft(_Piece(*each, is_alone=True) for each in reversed(sent))
             return
-        for ticket, records in sent:
-            self._held_bytes -= _size(records)
+        for ticket, _, size in sent:
+            self._held_bytes -= size
             if isinstance(error, REFUSALS):
                 ticket.fail(TidewireError(f"Kafka refused the records for {about}: {_said(error)}"))
             elif isinstance(error, TopicAuthorizationFailedError):
@@ -292,7 +305,7 @@ class Appender:
             self._forget(lane.waiting.popleft())
 
     def _forget(self, piece: _Piece) -> _Ticket:
-        self._held_bytes -= _size(piece.records[piece.start :])
+        self._held_bytes -= piece.size
         return piece.ticket
 
     # --- the producer
@@ -328,18 +341,6 @@ async def _close(producer: AIOKafkaProducer, timeout_s: float) -> None:
     except (KafkaError, TimeoutError):
         await asyncio.gather(producer._sender.close(), return_exceptions=True)
         await asyncio.gather(producer.client.close(), return_exceptions=True)
-
-
-def _size(records: Sequence[Outgoing]) -> int:
-    size = OVERHEAD_BYTES * len(records)
-    for key, value, _, headers in records:
-        if key is not None:
-            size += len(key)
-        if value is not None:
-            size += len(value)
-        for name, content in headers:
-            size += len(name) + len(content)
-    return size
 
 
 def _joined(placed: list[Placed]) -> list[Placed]:

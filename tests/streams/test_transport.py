@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka.consumer import fetcher
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 from prometheus_client import CollectorRegistry
@@ -60,6 +61,13 @@ def test_what_the_records_use_of_aiokafkas_fetcher_is_there():
     for used in ("partition_records = PartitionRecords(", "self._records_iterator = self._unpack_records()",
                  "for msg in self._partition_records:", "consumer_record = self._consumer_record(tp, record)",
                  "self._aborted_transactions = sorted("):  # fmt: skip
+        assert used in source
+
+
+def test_what_the_appender_uses_of_aiokafkas_batches_is_there():
+    source = inspect.getsource(BatchBuilder)
+
+    for used in ("self._builder = DefaultRecordBatchBuilder(", "self._relative_offset = 0", "key=key_bytes"):
         assert used in source
 
 
