@@ -14,12 +14,16 @@ from schemas.event import Event, decode_event
 from schemas.internal import is_internal
 from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line, encode_json
-from sinks.events import event_columns, tombstone_columns
+from sinks.events import NAMES as EVENT_NAMES
+from sinks.events import row_of, tombstone_columns
+from sinks.plain_events import plain_row
 from sinks.portraits import decode_portrait, identity_columns, newest_identities, people_columns
 from sinks.tables import columns_from, stored_ms
 from streams.log import Record
 
 TOPICS = ("events", "profiles", "rows", "decisions", "rejected")
+
+AT_ONCE = 500  # rows: what is made of them then still lies in the processor's cache when it becomes columns
 
 Columns = dict[str, list[Any]]
 Item = TypeVar("Item")
@@ -112,17 +116,28 @@ class Reader:
         return batch
 
     def _events(self, records: Sequence[Record], batch: Batch) -> None:
-        events: list[Event] = []
+        columns: Columns = {name: [] for name in EVENT_NAMES}
         origins: list[Record] = []
-        for record in records:
-            if record.headers and is_internal(record.headers):  # the customer stage's own; no event
-                continue
-            try:
-                events.append(decode_event(record.value))
-                origins.append(record)
-            except (Refused, RecursionError):
-                batch.skipped += 1
-        batch.add("events", events, origins, event_columns)
+        for begin in range(0, len(records), AT_ONCE):
+            made: list[tuple[Any, ...]] = []
+            for record in records[begin : begin + AT_ONCE]:
+                if record.headers and is_internal(record.headers):  # the customer stage's own; no event
+                    continue
+                row = plain_row(record.value) if record.value else None
+                try:
+                    if row is None:
+                        row = row_of(decode_event(record.value))
+                except UnicodeDecodeError as error:
+                    batch.spoil("events", record, str(error))
+                except (Refused, RecursionError):
+                    batch.skipped += 1
+                else:
+                    made.append(row)
+                    origins.append(record)
+            for column, values in zip(columns.values(), zip(*made, strict=True), strict=False):  # none where none is
+                column.extend(values)
+        if origins:
+            batch.rows.append(Rows("events", columns, origins))
 
     def _portraits(self, records: Sequence[Record], batch: Batch) -> None:
         portraits, origins = _decoded(records, decode_portrait, "people", batch)

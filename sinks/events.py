@@ -87,7 +87,7 @@ _decode_context = msgspec.json.Decoder(_Context).decode
 _decode_properties = msgspec.json.Decoder(_Properties).decode
 _decode_any = msgspec.json.Decoder().decode
 _NO_CONTEXT, _NO_PROPERTIES = _Context(), _Properties()
-_NO_CAMPAIGN, _NO_PAGE = _Campaign(), _Page()
+NO_CAMPAIGN, NO_PAGE = _Campaign(), _Page()
 
 
 def version_of(attempt: int, received_ms: int) -> int:
@@ -118,10 +118,10 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
     Raises:
         UnicodeDecodeError: an event holds text that is not UTF-8.
     """
-    contexts = [_context(event.raw_context) for event in events]
-    properties = [_properties(event.raw_properties) for event in events]
-    campaigns = [context.campaign or _NO_CAMPAIGN for context in contexts]
-    pages = [context.page or _NO_PAGE for context in contexts]
+    contexts = [context_of(event.raw_context) for event in events]
+    properties = [properties_of(event.raw_properties) for event in events]
+    campaigns = [context.campaign or NO_CAMPAIGN for context in contexts]
+    pages = [context.page or NO_PAGE for context in contexts]
     both = list(zip(properties, pages, strict=True))
     columns, received = _key_columns(events)
     columns |= {
@@ -134,7 +134,7 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
         "group_id": [event.group_id for event in events],
         "previous_id": [event.previous_id for event in events],
         "sent_at": _stored([_ms_or_none(event.sent_at) for event in events]),
-        "session_id": [_text(context.session_id) for context in contexts],
+        "session_id": [text_of(context.session_id) for context in contexts],
         "utm_source": [campaign.source or "" for campaign in campaigns],
         "utm_medium": [campaign.medium or "" for campaign in campaigns],
         "utm_campaign": [campaign.name or "" for campaign in campaigns],
@@ -155,12 +155,10 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
         "device_type": [(context.device and context.device.type) or "" for context in contexts],
         "revenue": [of.total if of.revenue is None else of.revenue for of in properties],
         "currency": [of.currency.upper() if of.currency else "" for of in properties],
-        "order_id": [
-            _text(of.order_id) or _text(of.other_order_id) or _text(of.transaction_id) for of in properties
-        ],
+        "order_id": [order_id_of(of) for of in properties],
         "flags": [event.flags for event in events],
         "attempt": [min(event.attempt, MOST_ATTEMPTS) for event in events],
-        "properties": [_object(event.raw_properties) for event in events],
+        "properties": [object_of(event.raw_properties) for event in events],
         "context": [str(event.raw_context, "utf-8") for event in events],
         "traits": [_traits(event, context) for event, context in zip(events, contexts, strict=True)],
         "integrations": [str(event.raw_integrations, "utf-8") for event in events],
@@ -169,6 +167,15 @@ def event_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
         "is_deleted": [0] * len(events),
     }
     return columns
+
+
+def row_of(event: Event) -> tuple[Any, ...]:
+    """The values of one event, in the order of `NAMES`.
+
+    Raises:
+        UnicodeDecodeError: it holds text that is not UTF-8.
+    """
+    return tuple(values[0] for values in event_columns([event]).values())
 
 
 def tombstone_columns(events: Sequence[Event]) -> dict[str, list[Any]]:
@@ -207,7 +214,11 @@ def _stored(times: Sequence[int | None]) -> list[int | None]:
     return [ms if ms is None or FIRST_MS <= ms <= LAST_MS else min(max(ms, FIRST_MS), LAST_MS) for ms in times]
 
 
-def _object(raw: Raw) -> str:
+def order_id_of(properties: _Properties) -> str:
+    return text_of(properties.order_id) or text_of(properties.other_order_id) or text_of(properties.transaction_id)
+
+
+def object_of(raw: Raw) -> str:
     """The JSON text of an object. Anything else stands under `value`, for a column of JSON holds objects only."""
     text = str(raw, "utf-8")
     if text[:1] == "{" or text.lstrip()[:1] == "{":
@@ -225,7 +236,7 @@ def _traits(event: Event, context: _Context) -> str:
 # --- the short way, and the long one
 
 
-def _context(raw: Raw) -> _Context:
+def context_of(raw: Raw) -> _Context:
     if len(memoryview(raw)) <= 2:
         return _NO_CONTEXT
     try:
@@ -235,16 +246,16 @@ def _context(raw: Raw) -> _Context:
     context = _Context(
         campaign=_struct(_Campaign, given.get("campaign")), page=_struct(_Page, given.get("page")),
         referrer=_struct(_Url, given.get("referrer")), library=_struct(_Name, given.get("library")),
-        device=_struct(_Type, given.get("device")), ip=_text(given.get("ip")),
-        user_agent=_text(given.get("userAgent")), locale=_text(given.get("locale")),
-        timezone=_text(given.get("timezone")), session_id=_text(given.get("sessionId")),
+        device=_struct(_Type, given.get("device")), ip=text_of(given.get("ip")),
+        user_agent=text_of(given.get("userAgent")), locale=text_of(given.get("locale")),
+        timezone=text_of(given.get("timezone")), session_id=text_of(given.get("sessionId")),
     )  # fmt: skip
     if isinstance(given.get("traits"), dict):
         context.traits = Raw(msgspec.json.encode(given["traits"]))
     return context
 
 
-def _properties(raw: Raw) -> _Properties:
+def properties_of(raw: Raw) -> _Properties:
     if len(memoryview(raw)) <= 2:
         return _NO_PROPERTIES
     try:
@@ -253,7 +264,7 @@ def _properties(raw: Raw) -> _Properties:
         given = _mapping(raw)
         found = _struct(_Properties, given)
         found.revenue, found.total = _number(given.get("revenue")), _number(given.get("total"))
-        found.other_order_id = _text(given.get("orderId"))
+        found.other_order_id = text_of(given.get("orderId"))
     if found.revenue is not None:
         found.revenue = _money(found.revenue)
     if found.total is not None:
@@ -272,10 +283,10 @@ def _mapping(raw: Raw) -> Mapping[str, Any]:
 def _struct(kind: type[Typed], given: Any) -> Typed:
     """The struct with the text of the fields there are."""
     values = given if isinstance(given, dict) else {}
-    return kind(**{name: _text(values.get(name)) for name in kind.__struct_fields__})
+    return kind(**{name: text_of(values.get(name)) for name in kind.__struct_fields__})
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A single value as text; nothing for what is none."""
     if isinstance(value, str):
         return value
@@ -296,3 +307,5 @@ def _money(value: Decimal) -> Decimal | None:
     return value.quantize(_MONEY) if value.is_finite() and abs(value) < _MOST_MONEY else None
 
 
+
+NAMES = tuple(event_columns([]))
