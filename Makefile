@@ -8,13 +8,14 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint faults bench lock clean
 
 help:
 	@echo "make demo    replay a real purchase history, and open the dashboard"
 	@echo "make test    check and test everything"
 	@echo "make lint    check style and types only"
-	@echo "make bench   measure the parts on this machine"
+	@echo "make faults  kill, freeze and cut off everything there is, and count what was lost (10 minutes; LONG=1: hours)"
+	@echo "make bench   measure everything on this machine, beside peers; PARTS=\"engine sink\" some of it"
 	@echo "make lock    pin the newest versions that fit pyproject.toml"
 	@echo "make clean   remove the environment and the caches"
 
@@ -28,8 +29,13 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# ROW=3 runs one row, SEED=7 throws the dice of an earlier run, TIMES=5 repeats with other seeds.
+faults: .venv/dev
+	$(BIN)/python -m tests.faults $(if $(LONG),--long --times $(or $(TIMES),3),$(if $(TIMES),--times $(TIMES))) \
+		$(if $(SEED),--seed $(SEED)) $(foreach row,$(ROW),--row $(row))
+
 bench: .venv/dev
-	@for file in bench/*.py; do echo "$$file"; $(BIN)/python -m bench.$$(basename $$file .py) || exit 1; done
+	$(BIN)/python -m bench --out .cache/bench/latest.json $(PARTS)
 
 .venv/demo: pyproject.toml requirements.lock | .venv
 	@echo "Installing Tidewire into .venv; the first time this takes a minute or two."

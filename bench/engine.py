@@ -51,6 +51,7 @@ CONTESTANTS = {
     "quix": Contestant("bench.contestants.quix", True, True),
     "faust": Contestant("bench.contestants.plain_faust", False, True),
     "floor": Contestant("bench.contestants.floor", True, False),
+    "fold_alone": Contestant("bench.contestants.fold_alone", False, False),
 }
 
 
@@ -88,7 +89,7 @@ def _contest(ground: Ground, workload: Workload, options: Options) -> Mapping[st
             events = QUICK_FAUST_EVENTS if options.is_quick else FAUST_EVENTS
         return partial(contend, ground, name, events=events, state_bytes=workload.state_bytes)
 
-    return {name: job(name) for name in CONTESTANTS}
+    return {name: job(name) for name in ("tidewire", "quix", "faust", "floor")}
 
 
 def contend(ground: Ground, name: str, *, events: int, state_bytes: int, work: str = "count") -> dict[str, Any]:

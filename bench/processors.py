@@ -1,100 +1,66 @@
-"""How long the processors take for one event: `python -m bench.processors`.
+"""The customer stage with real processors, beside Quix Streams calling the very same ones, and their own share.
 
-Input: track events of a browser (1.1 kB each, with page, campaign, user agent), one person, a visit in progress, her
-traits told before. Printed beside the machine: µs per event for all processors together and each alone, without
-decoding the event; then what encoding her state and making her portrait take.
+Input: the traffic of a shop, on real Kafka. One, three (profile, visits, orders) and ten processors (copies of the
+three). Both write rows, and both keep their state durably once a second. Tidewire does more for each event: it knows
+people by several ids and merges them, drops duplicates, makes portraits. `share` is the time of the processors alone,
+over the same events, of all the CPU time of Tidewire's worker.
 """
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-from time import process_time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
 
-import msgspec
+from bench import shop
+from bench.engine import INTERVAL_S, TOPIC, contend, cpu_rate, rates_of, ratios, wall_rate
+from bench.ground import PARTITIONS, Ground, kafka_ground
+from bench.measure import Figure, Options, Report, interleaved, rounded
+from bench.peers import versions_of_peers
 
-from processors.base import Person
-from processors.fold import Fold
-from processors.histories import BEGIN_MS, event_of
-from processors.registry import load_processors
-from schemas.customer import Part, decode_part
-from schemas.event import decode_event, encode_event
-from schemas.keyed import encode_state
-from schemas.times import DAY_MS, to_iso
-
-EVENTS = 20_000
-CONTEXT = {
-    "ip": "203.0.113.7", "locale": "de-AT", "timezone": "Europe/Vienna",
-    "library": {"name": "analytics.js", "version": "4.1.0"},
-    "userAgent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 "
-                 "Safari/537.36",
-    "page": {"url": "https://shop.example.com/shoes/red?utm_source=news", "path": "/shoes/red", "title": "Red shoes",
-             "referrer": "https://www.google.com/", "search": "?utm_source=news"},
-    "screen": {"width": 1920, "height": 1080, "density": 2},
-    "campaign": {"name": "spring", "source": "news", "medium": "email"},
-}  # fmt: skip
-TRAITS = {"email": "ann@example.com", "name": "Ann Example", "plan": "pro", "city": "Wien", "phone": "+431234567",
-          "birthday": "1990-05-01", "seats": 4, "newsletter": True}  # fmt: skip
-PERSON = Person("shop/u:ann", "shop/u:ann", 0)
+EVENTS, QUICK_EVENTS = 200_000, 2_000
+COUNTS = ("1", "3", "10")
+AT_LEAST_OF_QUIX, AT_LEAST_SHARE = 2.0, 0.5
+JUDGED = "3"  # the real ones, all of them and nothing else
 
 
-def fresh_events() -> list[bytes]:
-    names = ("Product Viewed", "Product Added", "Cart Viewed", "Product List Viewed")
-    return [
-        encode_event(event_of({"at": to_iso(BEGIN_MS + DAY_MS + number * 1000), "event": names[number % 4],
-                               "messageId": f"ajs-next-{number:09}-7c2f4e10", "anonymousId": "a-1",
-                               "properties": {"product_id": "p-1", "name": "Red shoe", "price": 49.9},
-                               "context": CONTEXT}))
-        for number in range(EVENTS)
-    ]  # fmt: skip
+def measure(options: Options) -> Report:
+    events = QUICK_EVENTS if options.is_quick else EVENTS
+    figures: list[Figure] = []
+    found: dict[str, Any] = {}
+    with kafka_ground() as ground:
+        for count in filter(options.wants, COUNTS):
+            options.say(f" {count} processors, {events} events of the shop")
+            contest = {name: _contestant(ground, name, count, events) for name in ("tidewire", "quix", "fold_alone")}
+            samples = interleaved(contest, options.runs, cpu_rate, options)
+            alone = [sample["own_s"] / sample["events"] for sample in samples.pop("fold_alone")]
+            cell = f"{count} processors"
+            ratio = ratios(samples, cpu_rate)["ratio_quix"]
+            share = median(alone) * median(map(cpu_rate, samples["tidewire"]))
+            is_judged = count == JUDGED
+            figures += [
+                *rates_of(cell, samples),
+                Figure(f"{cell} alone", "µs/event", [each * 1e6 for each in alone]),
+                Figure(f"{cell} ratio_quix", "×", [ratio], at_least=AT_LEAST_OF_QUIX if is_judged else None),
+                Figure(f"{cell} share", "of CPU", [share], at_least=AT_LEAST_SHARE if is_judged else None),
+            ]
+            found[count] = {
+                "medians": {name: rounded(median(map(cpu_rate, done))) for name, done in samples.items()},
+                "medians_wall": {name: rounded(median(map(wall_rate, done))) for name, done in samples.items()},
+                "ratio_quix": rounded(ratio), "share": rounded(share), "own_us": rounded(median(alone) * 1e6),
+            }  # fmt: skip
+    return Report(
+        input={"events": events, "partitions": PARTITIONS, "durable_every_s": INTERVAL_S, **versions_of_peers()},
+        figures=figures, found={"processors": found},
+    )  # fmt: skip
 
 
-def microseconds(fold: Fold, raw: list[bytes]) -> float:
-    part = warm_part(fold)
-    spent = 0.0
-    for begin in range(0, len(raw), 500):  # as the stage does: decode a batch, fold it, forget it
-        events = [decode_event(value) for value in raw[begin : begin + 500]]
-        for event in events:  # asked for by the wiring before any processor
-            _ = event.at_ms, event.key, event.received_ms, event.label
-        started = process_time()
-        for event in events:
-            fold.check(event)
-            fold.apply(part, event, PERSON, event.received_ms)
-        spent += process_time() - started
-    return spent / len(raw) * 1e6
+def _contestant(ground: Ground, name: str, count: str, events: int) -> Callable[[], dict[str, Any]]:
+    return partial(_contend, ground, name, count, events)
 
 
-def warm_part(fold: Fold) -> Part:
-    part = Part()
-    told = event_of({"at": to_iso(BEGIN_MS), "type": "identify", "traits": TRAITS, "context": CONTEXT})
-    fold.apply(part, told, PERSON, 0)
-    return decode_part(encode_state(part))
-
-
-def best(fold: Fold, raw: list[bytes]) -> float:
-    return min(microseconds(fold, raw) for _ in range(5))
-
-
-def main() -> None:
-    processors = load_processors(Path("config"))
-    raw = fresh_events()
-    print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
-          f"msgspec {msgspec.__version__}, {EVENTS} events of {len(raw[0])} bytes, best of 5")  # fmt: skip
-    for name, chosen in (("all", processors), *((one.name, [one]) for one in processors)):
-        print(f"{name:>12}: {best(Fold(chosen), raw):5.2f} µs per event")
-    fold = Fold(processors)
-    part = warm_part(fold)
-    for value in raw[:2_000]:
-        event = decode_event(value)
-        fold.apply(part, event, PERSON, event.received_ms)
-    stored = encode_state(part)
-    for name, work in (("encode", lambda: encode_state(part)), ("decode", lambda: decode_part(stored)),
-                       ("portrait", lambda: fold.portrait({"": part}))):  # fmt: skip
-        begin = process_time()
-        for _ in range(2_000):
-            work()
-        print(f"{name:>12}: {(process_time() - begin) / 2_000 * 1e6:5.2f} µs for a state of {len(stored)} bytes")
-
-
-if __name__ == "__main__":
-    main()
+def _contend(ground: Ground, name: str, count: str, events: int) -> dict[str, Any]:
+    ground.make([TOPIC])  # anew: the customer stage writes messages of its own into it
+    ground.fill(TOPIC, shop.events(events))
+    return contend(ground, name, events=events, state_bytes=0, work=count)

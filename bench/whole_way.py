@@ -15,7 +15,7 @@ import platform
 import resource
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,13 @@ def embedded(folder: Path) -> dict[str, Any]:
 
 
 def kafka(folder: Path) -> dict[str, Any]:
-    from tests.faults.test_kafka import Cluster, clickhouse_in
+    from tests.faults.cluster import Cluster
     from tests.kafka_broker import Kafka
 
-    with ExitStack() as stack:
-        broker = stack.enter_context(Kafka())
-        cluster = Cluster(folder, broker, stack.enter_context(clickhouse_in(folder / "clickhouse")), stack)
-        for name in ("worker-1", "worker-2"):
-            cluster.role("worker", name)
-        counts = json.loads(tidewire("demo", "--once", "--json", "--url", cluster.collector.url,
+    with closing(Cluster(folder, Kafka(), {})) as cluster:
+        for role in ("sink", "collector", "worker", "worker"):
+            cluster.role(role)
+        counts = json.loads(tidewire("demo", "--once", "--json", "--url", cluster.urls[0],
                                      settings=cluster.settings))  # fmt: skip
     return {"ground": "kafka", **counts}
 

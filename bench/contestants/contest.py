@@ -23,7 +23,7 @@ class Job(msgspec.Struct, frozen=True):
         folder: for what it keeps on disk, new.
         state_bytes: of the state of one person.
         interval_s: how often what was done is made durable.
-        work: what it does with an event: `count`, or the processors it folds, such as `profile,visits`.
+        work: what it does with an event: `count`, or through how many processors it folds it (`folding.py`).
     """
 
     kafka: str

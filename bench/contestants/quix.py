@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from quixstreams import Application
 
 from bench.contestants.contest import Job, Meter, job
@@ -21,17 +22,22 @@ def main() -> None:
     )  # fmt: skip
     done = 0
 
-    def handle(value: bytes, state: Any) -> None:
+    def handle(value: bytes, state: Any) -> list[bytes]:
         nonlocal done
         meter.begin()
-        work(value, state)
+        rows = work(value, state)
         done += 1
         if done == given.events:
             app.stop()  # what was done is committed before it ends
+        return rows
 
-    work = _counting(given)
+    work = _counting(given) if given.work == "count" else _folding(given)
     frame = app.dataframe(app.topic(given.topic, key_deserializer="bytes", value_deserializer="bytes"))
-    frame.update(handle, stateful=True)
+    if given.work == "count":
+        frame.update(handle, stateful=True)
+    else:
+        rows = app.topic(f"{given.group}-rows", key_serializer="bytes", value_serializer="bytes")
+        frame.apply(handle, stateful=True, expand=True).to_topic(rows)
     commit = app._processing_context.commit_checkpoint
 
     def commit_and_look(force: bool = False, revoking: bool = False) -> None:
@@ -43,14 +49,50 @@ def main() -> None:
     app.run()
 
 
-def _counting(given: Job) -> Callable[[bytes, Any], None]:
+def _counting(given: Job) -> Callable[[bytes, Any], list[bytes]]:
     """Count into the same bytes as the others keep, with the cheapest access to its state that Quix has."""
 
-    def work(value: bytes, state: Any) -> None:
+    def work(value: bytes, state: Any) -> list[bytes]:
         stored = state.get_bytes(KEY)
         counted = make_new(given.state_bytes) if stored is None else decode_counted(stored)
         count(counted, decode_seen(value))
         state.set_bytes(KEY, encode_counted(counted))
+        return []
+
+    return work
+
+
+def _folding(given: Job) -> Callable[[bytes, Any], list[bytes]]:
+    """Fold through the processors; the rows they write go to a topic.
+
+    Identities, duplicates and portraits are left out: nobody is merged, nothing is looked up but the state of the key.
+    """
+    from bench.contestants.folding import fold_of
+    from processors.base import Person
+    from schemas.customer import Part, decode_part
+    from schemas.effects import Row
+    from schemas.event import decode_event
+    from schemas.keyed import encode_state
+    from schemas.rows import TableRow, encode_json
+
+    fold = fold_of(given.work)
+
+    def work(value: bytes, state: Any) -> list[bytes]:
+        event = decode_event(value)
+        key = event.key
+        stored = state.get_bytes(KEY)
+        part = Part() if stored is None else decode_part(stored)
+        fold.check(event)
+        done = fold.apply(part, event, Person(key, key, part.applied), event.received_ms)
+        part.applied += 1
+        state.set_bytes(KEY, encode_state(part))
+        return [
+            encode_json(TableRow(
+                table=fold.table_of[type(effect.values)].name, workspace=event.workspace, key=key, version=part.applied,
+                is_deleted=effect.is_deleted, values=msgspec.Raw(encode_json(effect.values)),
+            ))
+            for _, effect in done if isinstance(effect, Row)
+        ]  # fmt: skip
 
     return work
 
