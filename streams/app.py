@@ -92,6 +92,7 @@ class StageApp:
         self.faust.agent(self.faust.topic(EVENTS, schema=BatchSchema()), name="customers")(self._agent)
         self.faust.on_partitions_assigned.connect(self._assigned, weak=False)
         self.faust.on_partitions_revoked.connect(self._revoked, weak=False)
+        self._owning: asyncio.Task[None] | None = None  # while state is restored
         self._watchdog: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -105,6 +106,7 @@ class StageApp:
             self._watchdog.cancel()
             await asyncio.gather(self._watchdog, return_exceptions=True)
         self.faust.consumer.stop_flow()
+        await self._end_owning()
         await self.worker.stop()
         await self._commit()
         await self.faust.stop()
@@ -132,6 +134,8 @@ class StageApp:
         try:
             async for batch in stream:
                 assert isinstance(batch, Batch)
+                if self._owning is not None:
+                    await asyncio.wait([self._owning])
                 await self.worker.process(batch.partition, batch.records)
         except asyncio.CancelledError:
             raise
@@ -139,16 +143,32 @@ class StageApp:
             self._fatal("the customer stage failed", error)
 
     async def _assigned(self, sender: Any, assigned: set[Any], **kwargs: Any) -> None:
+        # Not waited for here: until this returns the group hears no heartbeat of ours, and a restore that takes longer
+        # than a session would cost us the partitions, again and again.
         partitions = sorted(tp.partition for tp in assigned if tp.topic == EVENTS)
+        await self._end_owning()
+        self._owning = asyncio.create_task(self._own(partitions, self.faust.consumer_generation_id))
+
+    async def _own(self, partitions: list[int], generation: int) -> None:
         try:
-            await self.worker.own(partitions, self.faust.consumer_generation_id)
+            await self.worker.own(partitions, generation)
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:
             self._fatal("the state could not be restored", error)
+
+    async def _end_owning(self) -> None:
+        """Leave off restoring: the partitions go. What is on disk by now is a beginning for the next time."""
+        if self._owning is not None:
+            self._owning.cancel()
+            await asyncio.wait([self._owning])
+            self._owning = None
 
     async def _revoked(self, sender: Any, revoked: set[Any], **kwargs: Any) -> None:
         partitions = [tp.partition for tp in revoked if tp.topic == EVENTS]
         if not partitions:
             return
+        await self._end_owning()
         try:
             await self.worker.release(partitions)
             await self._commit()

@@ -6,18 +6,22 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from config.settings import Settings
 from processors.fold import Fold
 from schemas.event import encode_event
-from streams.app import StageApp
+from streams.app import SESSION_TIMEOUT_S, StageApp
 from streams.embedded import EmbeddedLog
-from streams.log import TP, Log, Outgoing
+from streams.kafka import KafkaLog
+from streams.log import TP, Log, Outgoing, Record
 from streams.metrics import StageMetrics
 from streams.stage import CustomerStage
+from streams.states import CHANGELOG
 from streams.topics import create_topics
 from streams.worker import EVENTS
+from tests.kafka_broker import Kafka
 from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
 
 pytestmark = IGNORE_WHAT_FAUST_LEFT
@@ -80,3 +84,44 @@ async def test_what_was_handled_until_the_stop_is_not_handled_again_even_if_a_co
 
     assert handled(second, "replayed") == 0
     assert handled(first, "applied") + handled(second, "applied") == 400
+
+
+class SlowToRestore(KafkaLog):
+    """A log whose changelog takes longer to read than the group waits for a sign of life."""
+
+    async def read(self, tp: TP, offset: int, most: int) -> list[Record]:
+        if tp.topic == CHANGELOG:
+            await asyncio.sleep(SESSION_TIMEOUT_S * 1.5)
+        return await super().read(tp, offset, most)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_a_restore_that_takes_longer_than_a_session_costs_no_partition(tmp_path: Path, own_kafka: Kafka):
+    settings = Settings(data=tmp_path / "first", log=own_kafka.url, partitions=1, checkpoint_ms=10)
+    first, second = CollectorRegistry(), CollectorRegistry()
+    log, slow = KafkaLog(own_kafka.url), SlowToRestore(own_kafka.url)
+    await log.start()
+    try:
+        await create_topics(log, settings)
+        await slow.start()
+        app = app_of(log, settings, first)
+        await app.start()
+        await feed(log, 0, 20)
+        await until(first, 20)
+        await app.stop()
+
+        app = app_of(slow, settings.model_copy(update={"data": tmp_path / "second"}), second)
+        await app.start()
+        await feed(log, 20, 20)
+        await until(second, 20)
+        generation = app.faust.consumer_generation_id
+        await app.stop()
+    finally:
+        await slow.stop()
+        await log.stop()
+        collect_what_faust_left()
+
+    assert handled(second, "applied") == 20
+    assert second.get_sample_value("tidewire_stage_restored_records_total") > 0
+    assert generation == 3  # of the group: the first worker came, and was gone, and the second came, once
