@@ -21,7 +21,8 @@ class Rejected(msgspec.Struct, kw_only=True, omit_defaults=True):
         by: who refused it; `processor` says which processor, where one did.
         reason, field, value, mend: see `schemas.errors.Refused`.
         record: the input as it came: a request's event (JSON) or a record's value; base64 in JSON.
-        topic, partition, offset: where it stood; topic is empty for what the collector refused before the log.
+        topic, partition, offset: where it stood; topic is empty for what the collector refused before the log, and
+            offset then says which event of its request it was, from 1 on.
         workspace, source: by whose write key it came, where that is known.
         message_id, key: of the event, where they could be read.
     """

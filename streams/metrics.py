@@ -320,7 +320,7 @@ class ProcessMetrics:
     """What every process says of itself."""
 
     def __init__(self, registry: CollectorRegistry, *, roles: Iterable[str], data: Path) -> None:
-        disable_created_metrics()  # a second series for each, of when it began: nobody asks
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of when it began: nobody asks
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)

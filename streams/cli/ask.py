@@ -234,7 +234,8 @@ def redrive_rejected(
         print(json.dumps(done))
     else:
         again = f", {done['refused']} refused again: {done['why']}" if done["refused"] else ""
-        print(f"{done['sent']} sent again{again}")
+        held = f", {done['held']} held back behind them" if done["held"] else ""
+        print(f"{done['sent']} sent again{again}{held}")
     if done["refused"]:
         raise typer.Exit(1)
 

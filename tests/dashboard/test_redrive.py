@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from schemas.rejected import Rejected
 from schemas.rows import decode_ledger_line
 from streams.embedded import EmbeddedLog
 from streams.log import TP, Log
-from streams.redrive import body_of, mended_event, redrive
+from streams.redrive import SENT_AT_ONCE, Redriven, body_of, mended_event, redrive, redrive_all
 from streams.topics import create_topics
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -157,3 +158,87 @@ def test_what_is_not_json_is_shown_as_it_came_and_refused(record: bytes) -> None
     assert isinstance(body_of(letter), str)
     with pytest.raises(Refused):
         mended_event(letter, None, takes_all, "default")
+
+
+# --- several at once
+
+
+def numbered(n: int, person: str = "u-1", **known: Any) -> Rejected:
+    body = {"type": "track", "event": f"E{n}", "userId": person, "messageId": f"m{n}"}
+    return of_collector(body, id=f"letter-{n}", key=f"shop/u:{person}", **known)
+
+
+async def names(log: Log) -> list[str]:
+    """The events of the log, in its order: of each person that is the order she had."""
+    return [decode_event(value).event for value in await values(log, "events")]
+
+
+async def test_letters_of_one_request_are_sent_again_in_the_order_they_had_in_it(log: Log) -> None:
+    letters = [numbered(n, offset=n) for n in range(1, 41)]
+
+    done = await redrive_all(log, random.Random(1).sample(letters, 40), takes_all, "default", NOW)
+
+    assert done == Redriven(40, 0, 0, "")
+    assert await names(log) == [f"E{n}" for n in range(1, 41)]
+
+
+async def test_letters_of_a_partition_are_sent_again_as_they_stood_in_it_whatever_the_clocks_said(log: Log) -> None:
+    letters = [
+        msgspec.structs.replace(of_stage(an_event(event=f"E{n}", messageId=f"m{n}")), id=f"letter-{n}", offset=n,
+                                at=REFUSED_AT - timedelta(milliseconds=n % 3), key="shop/u:u-1")
+        for n in range(30)
+    ]  # fmt: skip
+
+    await redrive_all(log, random.Random(2).sample(letters, 30), takes_all, "default", NOW)
+
+    assert await names(log) == [f"E{n}" for n in range(30)]
+
+
+async def test_more_than_one_append_takes_keeps_the_order_and_each_line_names_its_place(log: Log) -> None:
+    people = ("ann", "bob", "eve")
+    letters = [numbered(n, people[n % 3], offset=n) for n in range(SENT_AT_ONCE * 2 + 7)]
+
+    done = await redrive_all(log, reversed(letters), takes_all, "default", NOW)
+
+    assert done.sent == len(letters)
+    for person in people:
+        of_person = [event.message_id for event in map(decode_event, await everything(log, "events"))
+                     if event.user_id == person]  # fmt: skip
+        assert of_person == [f"m{n}" for n in range(len(letters)) if people[n % 3] == person]
+    lines = [decode_ledger_line(value) for value in await everything(log, "decisions")]
+    assert len({line.id for line in lines}) == len(letters)
+    for line in random.Random(3).sample(lines, 50):
+        partition, offset = line.cause.removeprefix("events-").split("@")
+        (record, *_) = await log.read(TP("events", int(partition)), int(offset), 1)
+        assert decode_event(record.value).message_id == line.facts["message_id"]
+        assert line.about == f"letter-{line.facts['message_id'][1:]}"
+
+
+async def test_what_comes_after_one_that_is_refused_again_waits_for_it_and_others_do_not(log: Log) -> None:
+    def not_the_second(event: Event) -> None:
+        if event.event == "E2":
+            raise Refused("not yet", field="event")
+
+    letters = [numbered(n, "ann" if n < 5 else "bob", offset=n) for n in range(1, 8)]
+
+    done = await redrive_all(log, letters, not_the_second, "default", NOW)
+    after_the_mend = await redrive_all(log, letters[1:4], takes_all, "default", NOW)
+
+    assert done == Redriven(4, 1, 2, "event: not yet")
+    assert after_the_mend == Redriven(3, 0, 0, "")
+    ann = [event.event for event in map(decode_event, await values(log, "events")) if event.user_id == "ann"]
+    assert ann == ["E1", "E2", "E3", "E4"]
+
+
+async def test_rows_among_the_letters_hold_nothing_back(log: Log) -> None:
+    row = of_collector({}, id="row", by="clickhouse", topic="rows", partition=0, offset=3, key="shop/u:u-1",
+                       at=REFUSED_AT - timedelta(days=1))  # fmt: skip
+
+    done = await redrive_all(log, [row, numbered(1, offset=1)], takes_all, "default", NOW)
+
+    assert (done.sent, done.refused, done.held) == (1, 1, 0)
+
+
+async def everything(log: Log, topic: str) -> list[bytes]:
+    return [record.value or b"" for partition in await log.bounds(topic)
+            for record in await log.read(TP(topic, partition), 0, 10_000)]  # fmt: skip

@@ -246,12 +246,12 @@ class Collector:
                 if path.call and isinstance(refused, Unreadable):
                     raise
                 reasons.append(refused.reason)
-                rejected.append(dead_letter(refused, bytes(raw), arrival, path.call))
+                rejected.append(dead_letter(refused, bytes(raw), arrival, path.call, number))
             except Exception:
                 # A bug of ours must not cost an event, nor its 99 neighbours.
                 log.exception("event_not_understood", source=sender.name)
                 reasons.append("the collector failed on this event")
-                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival, path.call))
+                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival, path.call, number))
             if number % EVENTS_AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
         started_s = self._monotonic_s()
@@ -336,8 +336,13 @@ def on_its_own(raw: bytes, arrival: Arrival, call: str) -> bytes:
         return raw
 
 
-def dead_letter(refused: Refused, raw: bytes, arrival: Arrival, call: str = "") -> Outgoing:
-    """The record of topic `rejected` for an event that was refused before the log; `call` is that of its path."""
+def dead_letter(refused: Refused, raw: bytes, arrival: Arrival, call: str = "", number: int = 1) -> Outgoing:
+    """The record of topic `rejected` for an event that was refused before the log.
+
+    Args:
+        call: that of the request's path.
+        number: which event of its request, from 1 on: sent again together, they keep their order.
+    """
     try:
         whose = _decode_whose(raw)
     except (ValueError, RecursionError):
@@ -358,6 +363,7 @@ def dead_letter(refused: Refused, raw: bytes, arrival: Arrival, call: str = "") 
         at=arrival.received_at,
         by="collector",
         record=on_its_own(raw, arrival, call),
+        offset=number,
         workspace=arrival.workspace,
         source=arrival.source,
         message_id=text_or_empty(whose.message_id)[:LONGEST_MESSAGE_ID],

@@ -29,7 +29,7 @@ from schemas.keys import split_key
 from streams.backup import summary, take_backup
 from streams.redrive import already_sent, body_of, redrive
 from web.dashboard.guard import has_token
-from web.dashboard.pages.rejected import redrive_reason
+from web.dashboard.pages.rejected import redrive_open
 from web.dashboard.queries import commerce
 from web.dashboard.queries import overview as overview_queries
 from web.dashboard.queries import person as person_queries
@@ -182,18 +182,10 @@ async def redrive_letters(request: Request) -> Any:
             event = await redrive(site.log, found, raw, site.check, site.workspace, site.now())
         except Refused as refused:
             raise ApiError(422, f"It would be refused again: {refused}.") from None
-        return {"sent": 1, "refused": 0, "why": "", "message_id": event.message_id, "attempt": event.attempt}
-    reasons = [str(asked["reason"])] if asked.get("reason") else []
-    if asked.get("all") is True:
-        reasons = list({reason.reason: None for reason in await queries.reasons(site.analytics, site.workspace)})
-    if not reasons and asked.get("all") is not True:
+        return {"sent": 1, "refused": 0, "held": 0, "why": "", "message_id": event.message_id, "attempt": event.attempt}
+    if not asked.get("reason") and asked.get("all") is not True:
         raise ApiError(400, 'Name what to send again: {"id": …}, {"reason": …} or {"all": true}.')
-    sent = refused_again = 0
-    why = ""
-    for reason in reasons:
-        sent_now, refused_now, why_now = await redrive_reason(site, reason)
-        sent, refused_again, why = sent + sent_now, refused_again + refused_now, why or why_now
-    return {"sent": sent, "refused": refused_again, "why": why}
+    return (await redrive_open(site, "" if asked.get("all") is True else str(asked["reason"])))._asdict()
 
 
 @answered

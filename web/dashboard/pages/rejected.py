@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from schemas.errors import Refused, Unreachable
-from streams.redrive import already_sent, body_of, is_redrivable, redrive
+from streams.redrive import Redriven, already_sent, body_of, is_redrivable, redrive, redrive_all
 from web.dashboard.export import csv_response
 from web.dashboard.queries import rejected as queries
 from web.dashboard.queries.rejected import STATES
@@ -34,6 +34,7 @@ async def rejected(request: Request) -> Response:
         states=STATES,
         sent=_count(request, "sent"),
         refused=_count(request, "refused"),
+        held=_count(request, "held"),
         why=request.query_params.get("why", "")[:500],
     )
 
@@ -106,20 +107,13 @@ async def send_all(request: Request) -> Response:
     reason = (await read_form(request)).get("reason", "")
     if not reason:
         return PlainTextResponse("400: name the reason whose letters are to be sent again.", 400)
-    sent, refused, why = await redrive_reason(site, reason)
-    return RedirectResponse(with_query("/rejected", {"reason": reason, "sent": str(sent), "refused": str(refused),
-                                                     "why": why}), 303)  # fmt: skip
+    done = await redrive_open(site, reason)
+    return RedirectResponse(with_query("/rejected", {"reason": reason, "sent": str(done.sent), "why": done.why,
+                                                     "refused": str(done.refused), "held": str(done.held)}),
+                            303)  # fmt: skip
 
 
-async def redrive_reason(site: Site, reason: str) -> tuple[int, int, str]:
-    """How many were sent, how many were refused again, and why the first of those."""
-    sent = refused = 0
-    why = ""
-    for found in await queries.open_letters(site.analytics, site.workspace, reason):
-        try:
-            await redrive(site.log, found, None, site.check, site.workspace, site.now())
-            sent += 1
-        except Refused as again:
-            refused += 1
-            why = why or str(again)
-    return sent, refused, why
+async def redrive_open(site: Site, reason: str) -> Redriven:
+    """Re-drive the open letters of a reason, or, where it is empty, all of them: those that came first first."""
+    found = await queries.open_letters(site.analytics, site.workspace, reason)
+    return await redrive_all(site.log, found, site.check, site.workspace, site.now())

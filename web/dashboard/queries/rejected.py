@@ -63,8 +63,8 @@ GROUP BY reason, refused_by, processor, step
 
 OPEN_OF_REASON = f"""
 SELECT * FROM ({_LETTERS})
-WHERE NOT is_mended AND reason = {{reason:String}}
-ORDER BY at_ms, id LIMIT {{most:UInt32}}
+WHERE NOT is_mended AND ({{reason:String}} = '' OR reason = {{reason:String}})
+ORDER BY at_ms, topic, log_partition, log_offset, id LIMIT {{most:UInt32}}
 """  # noqa: S608
 
 
@@ -131,7 +131,7 @@ async def letter(analytics: Analytics, workspace: str, letter_id: str) -> dict[s
 
 
 async def open_letters(analytics: Analytics, workspace: str, reason: str, most: int = MOST_AT_ONCE) -> list[Rejected]:
-    """Those of a reason that were not sent again, the oldest first."""
+    """Those of a reason (empty: of any) that were not sent again, the oldest first."""
     parameters = {"workspace": workspace, "reason": reason, "most": most}
     return [rejected_of(row) for row in await analytics.query(OPEN_OF_REASON, parameters)]
 
