@@ -6,7 +6,7 @@ flight* from then until changelog and disk have it. Only states that are neither
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ from schemas.errors import TidewireError
 from schemas.keyed import Head, Keyed, decode_head, encode_state
 from streams.dead_letters import GoOn, Stopped, decode_go_on, decode_stopped, encode_note
 from streams.log import TP, Log, Outgoing, Placed, Record
-from streams.store import Change, StateStore
+from streams.store import StateStore, TimerMove
 
 log = structlog.get_logger(__name__)
 
@@ -29,14 +29,24 @@ STOPPED = b"\0stopped"  # `streams.dead_letters.Stopped`
 GO_ON = b"\0go_on"  # `streams.dead_letters.GoOn`
 
 S = TypeVar("S", bound=Keyed)
+_new = tuple.__new__
 
 
 class Encoded(NamedTuple):
-    """A state as a checkpoint took it: for the disk and for the changelog."""
+    """States as a checkpoint took them: for the changelog and the disk, and how the timer index changes."""
 
-    key: str
-    change: Change
-    outgoing: Outgoing
+    states: list[Outgoing]
+    timers: list[TimerMove]
+
+
+class _Hot(dict[str, S]):
+    """The hot states. One that is not hot is loaded when it is asked for."""
+
+    def __init__(self, load: Callable[[str], S]) -> None:
+        self._load = load
+
+    def __missing__(self, key: str) -> S:
+        return self._load(key)
 
 
 class PartitionStates(Generic[S]):
@@ -60,35 +70,33 @@ class PartitionStates(Generic[S]):
         self._decode: Callable[[bytes], S] = msgspec.msgpack.Decoder(state).decode
         self._next_due_ms = next_due_ms
         self._most_hot = most_hot
-        self._hot: dict[str, S] = {}
+        self._hot = _Hot(self._load)
         self._due: dict[str, int] = {}  # of hot states: the due time under which the disk knows them
         self._dirty: dict[str, S] = {}
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, S] = {}
         self._shown: set[str] = set()
         self._changelog_next = 0
         self._stopped: Stopped | None = None
         self._go_on: GoOn | None = None
+        # What the stage asks for most, without a step between.
+        self.get: Callable[[str], S] = self._hot.__getitem__
+        self.touch: Callable[[str, S], None] = self._dirty.__setitem__
 
     # --- what the stage asks for
-
-    def get(self, key: str) -> S:
-        state = self._hot.get(key)
-        if state is None:
-            state = self._admit(key, self._store.get([key.encode()])[0])
-        return state
-
-    def touch(self, key: str, state: S) -> None:
-        self._dirty[key] = state
 
     def show(self, key: str) -> None:
         self._shown.add(key)
 
     def fetch(self, keys: Iterable[str]) -> None:
         """Bring states into memory together: one look-up on disk costs half of several."""
-        missing = [key for key in keys if key not in self._hot]
+        hot = self._hot
+        missing = [key for key in keys if key not in hot]
         if missing:
             for key, value in zip(missing, self._store.get([key.encode() for key in missing]), strict=True):
                 self._admit(key, value)
+
+    def _load(self, key: str) -> S:
+        return self._admit(key, self._store.get([key.encode()])[0])
 
     def _admit(self, key: str, value: bytes | None) -> S:
         state = self._new() if value is None else self._decode(value)
@@ -105,26 +113,40 @@ class PartitionStates(Generic[S]):
 
     def take_changes(self) -> tuple[dict[str, S], list[tuple[str, S]]]:
         """The dirty states, clean from now on and in flight, and those whose portrait changed."""
-        changed, self._dirty = self._dirty, {}
+        changed = self._in_flight = dict(self._dirty)
+        self._dirty.clear()
         shown = [(key, changed[key]) for key in self._shown if key in changed]
-        self._shown = set()
-        self._in_flight.update(changed)
+        self._shown.clear()
         return changed, shown
 
-    def encode(self, changed: Iterable[tuple[str, S]]) -> Iterator[Encoded]:
-        """Encode states that were taken. Nothing may change them meanwhile."""
-        epoch, partition, due_before = self.epoch, self.partition, self._due
+    def encode(
+        self, changed: Iterable[tuple[str, S]], into: Encoded, largest: int, shrink: Callable[[str, S], None]
+    ) -> None:
+        """Encode states that were taken; `shrink` is called with those of more than `largest` bytes.
+
+        Nothing may change them meanwhile.
+        """
+        epoch, partition, due_before, next_due_ms = self.epoch, self.partition, self._due, self._next_due_ms
+        put = into.states.append
         for key, state in changed:
             if state.epoch < epoch:
                 state.epoch = epoch
-            state.next_due_ms = due_ms = self._next_due_ms(state)
-            name, value = key.encode(), encode_state(state)
-            change = Change(name, value, due_before.get(key, 0), due_ms)
-            if due_ms:
-                due_before[key] = due_ms
-            elif change.due_before_ms:
-                del due_before[key]
-            yield Encoded(key, change, Outgoing(name, value, partition))
+            state.next_due_ms = due_ms = next_due_ms(state)
+            value = encode_state(state)
+            if len(value) > largest:
+                shrink(key, state)
+                state.next_due_ms = due_ms = next_due_ms(state)
+                value = encode_state(state)
+            name = key.encode()
+            put(_new(Outgoing, (name, value, partition, ())))
+            if due_ms or due_before:
+                before_ms = due_before.get(key, 0)
+                if before_ms != due_ms:
+                    into.timers.append(TimerMove(name, before_ms, due_ms))
+                    if due_ms:
+                        due_before[key] = due_ms
+                    else:
+                        del due_before[key]
 
     async def changelog_has(self, placed: Iterable[Placed]) -> None:
         """The changelog acknowledged the records. Foreign ones in between are a former owner's, who came late: what it
@@ -190,23 +212,28 @@ class PartitionStates(Generic[S]):
         notes = (b"" if note is None else encode_note(note) for note in (self._stopped, self._go_on))
         self._store.set_notes(*notes)
 
-    def store(self, encoded: list[Encoded]) -> None:
+    def store(self, encoded: Encoded) -> None:
         """Write to disk what the changelog has. Blocks; may run in another thread."""
-        self._store.write((each.change for each in encoded), self._changelog_next, self.epoch)
+        self._store.write(encoded.states, encoded.timers, self._changelog_next, self.epoch)
 
-    def landed(self, keys: Iterable[str]) -> None:
+    def landed(self) -> None:
         """The checkpoint is durable: its states may leave memory, the ones longest in it first."""
-        self._in_flight.difference_update(keys)
-        over = len(self._hot) - self._most_hot
+        self._in_flight = {}
+        hot, dirty, due = self._hot, self._dirty, self._due
+        over = len(hot) - self._most_hot
         if over > 0:
-            idle = (key for key in self._hot if key not in self._dirty and key not in self._in_flight)
-            for key in list(islice(idle, over)):
-                del self._hot[key]
-                self._due.pop(key, None)
+            for key in list(islice((key for key in hot if key not in dirty), over)):
+                del hot[key]
+                if due:
+                    due.pop(key, None)
 
     def forget(self) -> None:
         """Drop every change since the last checkpoint that landed."""
-        self._hot, self._due, self._dirty, self._shown = {}, {}, {}, set()
+        self._hot.clear()
+        self._due.clear()
+        self._dirty.clear()
+        self._shown.clear()
+        self._in_flight = {}
 
     def due(self, now_ms: int, most: int) -> list[tuple[int, str]]:
         """Timers on disk that are due, in order of time."""
@@ -270,11 +297,9 @@ class PartitionStates(Generic[S]):
                 values[key] = value
             at = records[-1].offset + 1
             count += len(records)
-            changes = [
-                Change(key, value, 0, heads[key].next_due_ms if value is not None else 0)
-                for key, value in values.items()
-            ]
-            self._store.write(changes, at, newest)
+            timers = [TimerMove(key, 0, heads[key].next_due_ms) for key, value in values.items()
+                      if value is not None and heads[key].next_due_ms]  # fmt: skip
+            self._store.write([Outgoing(key, value) for key, value in values.items()], timers, at, newest)
         if known_events not in ("", events_id):
             raise TidewireError(
                 "topic `events` was deleted and made anew, but the customer records still count its old offsets. "

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from schemas.errors import TidewireError, Unreachable
 from schemas.keyed import decode_head
+from streams.log import Outgoing
 
 _RECORD, _TIMER, _META = b"c", b"t", b"m"
 _NEXT = _META + b"changelog"  # the offset in the changelog to go on from
@@ -24,12 +25,11 @@ _STOPPED = _META + b"stopped"
 _GO_ON = _META + b"go_on"
 
 
-class Change(NamedTuple):
-    """A state to store, or, without a value, to remove. The due times say how the timer index changes."""
+class TimerMove(NamedTuple):
+    """The earliest timer of a key is due at another time; 0: it has none."""
 
     key: bytes
-    value: bytes | None
-    due_before_ms: int
+    before_ms: int
     due_ms: int
 
 
@@ -119,21 +119,24 @@ class StateStore:
         found: list[bytes | None] = self._db.get([_RECORD + key for key in keys])
         return found
 
-    def write(self, changes: Iterable[Change], changelog_next: int, epoch: int) -> None:
-        """Store all changes or, after a crash, none."""
+    def write(
+        self, states: Iterable[Outgoing], timers: Iterable[TimerMove], changelog_next: int, epoch: int
+    ) -> None:
+        """Store all of it or, after a crash, nothing. A state without a value is removed."""
         from rocksdict import WriteBatch
 
         batch = WriteBatch(raw_mode=True)
-        for key, value, due_before_ms, due_ms in changes:
+        put = batch.put
+        for key, value, _, _ in states:
             if value is None:
-                batch.delete(_RECORD + key)
+                batch.delete(_RECORD + key)  # type: ignore[operator]  # every state has a key
             else:
-                batch.put(_RECORD + key, value)
-            if due_before_ms != due_ms:
-                if due_before_ms:
-                    batch.delete(_timer(due_before_ms, key))
-                if due_ms:
-                    batch.put(_timer(due_ms, key), b"")
+                put(_RECORD + key, value)  # type: ignore[operator]
+        for key, before_ms, due_ms in timers:
+            if before_ms:
+                batch.delete(_timer(before_ms, key))
+            if due_ms:
+                put(_timer(due_ms, key), b"")
         batch.put(_NEXT, b"%d" % changelog_next)
         batch.put(_EPOCH, b"%d" % epoch)
         self._db.write(batch, write_opt=self._options)

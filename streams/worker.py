@@ -18,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -160,7 +162,7 @@ class _Taken(NamedTuple, Generic[S]):
 
     since: list[tuple[_Owned[S], list[Sequence[Record]]]]
     marks: list[tuple[int, int]]
-    encoded: list[tuple[_Owned[S], list[Encoded]]]
+    encoded: list[tuple[_Owned[S], Encoded]]
     shown: list[tuple[str, S]]
     rows: list[Outgoing]
     notes: list[Outgoing]
@@ -328,7 +330,7 @@ class Worker(Generic[S]):
         handle, states, out, limit = self._stage.handle, owned.states, self._outbox, owned.limit
         for start in range(0, len(records), SLICE):
             part = records[start : start + SLICE]
-            states.fetch({record.key.decode("utf-8", "replace") for record in part if record.key})
+            states.fetch(_keys_of(part))
             handled = handle(part, states, out, limit)
             if limit.why:
                 return start + handled
@@ -462,7 +464,7 @@ class Worker(Generic[S]):
                 self._must_repeat, self._due_at = True, self._due_at or began
                 raise
             self._metrics.checkpoint_seconds.observe(time.monotonic() - began)
-            self._metrics.checkpoint_customers.inc(sum(len(encoded) for _, encoded in taken.encoded))
+            self._metrics.checkpoint_customers.inc(sum(len(encoded.states) for _, encoded in taken.encoded))
 
     async def _take(self) -> _Taken[S]:
         """Take what changed out of the way of what comes next."""
@@ -487,7 +489,9 @@ class Worker(Generic[S]):
         self._metrics.rows.inc(len(taken.rows) + len(portraits))
         await self._sender.sent(self._sender.hand_over({topic: each for topic, each in rows.items() if each}))
         self._check_lease()
-        outgoing = [*taken.notes, *(each.outgoing for _, encoded in taken.encoded for each in encoded)]
+        outgoing = taken.notes
+        for _, encoded in taken.encoded:
+            outgoing.extend(encoded.states)
         if outgoing:
             placed = await append_surely(self._log, CHANGELOG, outgoing)
             for partition, owned in self._owned.items():
@@ -495,7 +499,7 @@ class Worker(Generic[S]):
             for owned, encoded in taken.encoded:
                 states = owned.states
                 await asyncio.to_thread(states.store, encoded)
-                states.landed(each.key for each in encoded)
+                states.landed()
                 if states.has_changes and not self._due_at:  # a repair made changes of its own
                     self._due_at = time.monotonic()
         for partition, after in taken.marks:
@@ -503,22 +507,18 @@ class Worker(Generic[S]):
                 self._owned[partition].marked = after
                 self._reading.mark(partition, after)
 
-    async def _encode(self, states: PartitionStates[S], changed: dict[str, S]) -> list[Encoded]:
-        encoded: list[Encoded] = []
-        for each in states.encode(changed.items()):
-            if len(each.outgoing.value or b"") > LARGEST_STATE_BYTES:
-                each = self._shrunk(states, each.key, changed[each.key])
-            encoded.append(each)
-            if len(encoded) % ENCODE_SLICE == 0:
-                await asyncio.sleep(0)
+    async def _encode(self, states: PartitionStates[S], changed: dict[str, S]) -> Encoded:
+        encoded = Encoded([], [])
+        waiting = iter(changed.items())
+        while some := list(islice(waiting, ENCODE_SLICE)):
+            states.encode(some, encoded, LARGEST_STATE_BYTES, partial(self._shrink, states.partition))
+            await asyncio.sleep(0)
         return encoded
 
-    def _shrunk(self, states: PartitionStates[S], key: str, state: S) -> Encoded:
-        log.error("state_too_large", partition=states.partition, limit_bytes=LARGEST_STATE_BYTES)
-        self._outbox.begin(f"{CHANGELOG}-{states.partition}@{state.revision}", time.time_ns() // 1_000_000)
+    def _shrink(self, partition: int, key: str, state: S) -> None:
+        log.error("state_too_large", partition=partition, limit_bytes=LARGEST_STATE_BYTES)
+        self._outbox.begin(f"{CHANGELOG}-{partition}@{state.revision}", time.time_ns() // 1_000_000)
         self._stage.shrink(key, state, LARGEST_STATE_BYTES, self._outbox)
-        (encoded,) = states.encode([(key, state)])
-        return encoded
 
     async def _portraits(self, shown: list[tuple[str, S]]) -> list[Outgoing]:
         portraits = []
@@ -604,6 +604,13 @@ class Worker(Generic[S]):
 
 class LeaseLost(RuntimeError):
     """The worker may have lost its partitions and must write nothing more."""
+
+
+def _keys_of(records: Sequence[Record]) -> set[str]:
+    try:
+        return {record.key.decode() for record in records}  # type: ignore[union-attr]
+    except (AttributeError, UnicodeDecodeError):  # no key, or none of ours
+        return {record.key.decode("utf-8", "replace") for record in records if record.key}
 
 
 def _raise(error: BaseException) -> None:
