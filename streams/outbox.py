@@ -93,8 +93,13 @@ class Outbox:
     def row(self, part: str, version: int, row: Row) -> None:
         table = self._table_of[type(row.values)]
         identity = (table.name, part, tuple(getattr(row.values, column) for column in table.key))
-        self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
-        self.rows[identity] = (part, version, row)
+        waiting = self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
+        if waiting is not None and waiting[1] > version:
+            # After a crash the partition that a part came from does its records again, when the one that the part went
+            # to may have done its own already. What was said before must not hide what was said since.
+            self.rows[identity] = waiting
+        else:
+            self.rows[identity] = (part, version, row)
 
     def _put(self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
         self.messages.setdefault(topic, []).append(Outgoing(key, value, None, headers))
