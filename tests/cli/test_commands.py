@@ -51,9 +51,11 @@ def test_help_answers_at_once():
 
 def test_every_command_has_help():
     groups = {
-        "": ["up", "demo", "simulate", "send", "collector", "worker", "sink", "dashboard", "sql", "person", "doctor"],
+        "": ["up", "demo", "simulate", "send", "collector", "worker", "sink", "dashboard", "sql", "person", "doctor",
+             "backup", "restore"],
         "rejected": ["list", "show", "redrive"],
         "processors": ["list", "check", "new"],
+        "partitions": ["list", "go-on"],
         "topics": ["create", "check"],
         "keys": ["new", "list"],
         "config": ["show"],

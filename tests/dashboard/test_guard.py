@@ -115,7 +115,8 @@ def test_the_policy_lets_nothing_inline_and_nothing_from_elsewhere() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/unmerge"), ("POST", "/rejected/redrive"), ("POST", "/rejected/some-id"), ("POST", "/preferences")],
+    [("POST", "/unmerge"), ("POST", "/rejected/redrive"), ("POST", "/rejected/some-id"), ("POST", "/preferences"),
+     ("POST", "/partitions/go-on")],
 )
 def test_pages_of_other_sites_cannot_post_into_ours(world: Callable[..., object], method: str, path: str) -> None:
     http: httpx.Client = world("little").http  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ from sinks.analytics import ClickHouseError
 from streams.log import Log
 from streams.redrive import Check
 from web.dashboard.guard import Guard
-from web.dashboard.pages import api, live, overview, people, person, preferences, rejected
+from web.dashboard.pages import api, live, overview, partitions, people, person, preferences, rejected
 from web.dashboard.queries.commerce import UNKNOWN_TABLE
 from web.dashboard.site import STATIC, Site
 
@@ -79,6 +79,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/rejected/redrive", rejected.send_all, methods=["POST"]),
             Route("/rejected/{id}", rejected.letter),
             Route("/rejected/{id}", rejected.send_again, methods=["POST"]),
+            Route("/partitions/go-on", partitions.go_on, methods=["POST"]),
             Route("/preferences", preferences.preferences, methods=["POST"]),
             Mount(
                 "/api",
@@ -89,6 +90,8 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/rejected/redrive", api.redrive_letters, methods=["POST"]),
                     Route("/rejected/{id}", api.letter),
                     Route("/sql", api.sql, methods=["POST"]),
+                    Route("/partitions", api.partitions),
+                    Route("/partitions/go-on", api.partition_goes_on, methods=["POST"]),
                     Route("/backup", api.begin_backup, methods=["POST"]),
                     Route("/backup", api.backup_state),
                 ],

@@ -6,6 +6,8 @@
     GET  /api/rejected/ID                             one, with its whole record
     POST /api/rejected/redrive  {"id": …, "record": …} or {"reason": …} or {"all": true}
     POST /api/sql               {"query": …}          rows of a SELECT
+    GET  /api/partitions                              those that stand still, and why
+    POST /api/partitions/go-on  {"partition": 3, "let_through": false, "by": "ann"}
     POST /api/backup            {"to": "/a/folder"}   begins a backup; one at a time
     GET  /api/backup                                  how it is getting on: running, done or failed
 
@@ -27,6 +29,7 @@ from starlette.responses import Response
 from schemas.errors import Refused, TidewireError, Unreachable
 from schemas.keys import split_key
 from streams.backup import summary, take_backup
+from streams.partitions import let_go_on
 from streams.redrive import already_sent, body_of, redrive
 from web.dashboard.guard import has_token
 from web.dashboard.pages.rejected import redrive_open
@@ -34,10 +37,12 @@ from web.dashboard.queries import commerce
 from web.dashboard.queries import overview as overview_queries
 from web.dashboard.queries import person as person_queries
 from web.dashboard.queries import rejected as queries
+from web.dashboard.queries.partitions import stopped_partitions
 from web.dashboard.site import Site
 
 LARGEST_BODY_BYTES = 1024 * 1024
 MOST_LETTERS = 1_000
+LONGEST_NAME = 100
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 Call = Callable[[Request], Awaitable[Any]]
@@ -195,6 +200,25 @@ async def sql(request: Request) -> Any:
     if not isinstance(query, str) or not query.strip():
         raise ApiError(400, 'Send {"query": "SELECT …"}.')
     return {"rows": await site.analytics.query(query)}
+
+
+@answered
+async def partitions(request: Request) -> Any:
+    site: Site = request.app.state.site
+    return {"stopped": [each._asdict() for each in await stopped_partitions(site.analytics, site.log)]}
+
+
+@answered
+async def partition_goes_on(request: Request) -> Any:
+    """A partition that runs is not disturbed by it."""
+    site: Site = request.app.state.site
+    asked = await _body(request)
+    partition = asked.get("partition")
+    if not isinstance(partition, int) or isinstance(partition, bool):
+        raise ApiError(400, 'Name the partition: {"partition": 3}.')
+    by = str(asked.get("by", ""))[:LONGEST_NAME]
+    note = await let_go_on(site.log, partition, by=by, let_through=asked.get("let_through") is True)
+    return {"partition": partition, "let_through": note.let_through, "until": note.offset}
 
 
 @answered

@@ -11,6 +11,7 @@ from schemas.errors import Refused, Unreachable
 from streams.redrive import Redriven, already_sent, body_of, is_redrivable, redrive, redrive_all
 from web.dashboard.export import csv_response
 from web.dashboard.queries import rejected as queries
+from web.dashboard.queries.partitions import stopped_partitions
 from web.dashboard.queries.rejected import STATES
 from web.dashboard.site import Site, read_form, with_query
 
@@ -35,6 +36,8 @@ async def rejected(request: Request) -> Response:
         sent=_count(request, "sent"),
         refused=_count(request, "refused"),
         held=_count(request, "held"),
+        stopped=await stopped_partitions(site.analytics, site.log),
+        goes_on=_count(request, "goes_on"),
         why=request.query_params.get("why", "")[:500],
     )
 
