@@ -47,10 +47,14 @@ class Cluster:
         kafka, clickhouse: what the roles stand on; None on the embedded ground.
         settings: of every role, as variables of the environment.
         roles: every process started here, the dead among them.
+        program: what runs as a role where nothing else is named.
     """
 
-    def __init__(self, folder: Path, kafka: Kafka | None, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, kafka: Kafka | None, settings: Mapping[str, str], program: Sequence[str] = COMMAND
+    ) -> None:  # fmt: skip
         self.folder = folder
+        self.program = program
         self.kafka = kafka
         self.clickhouse: Bridge | None = None
         self.settings = {"TIDEWIRE_PARTITIONS": str(PARTITIONS), **settings}
@@ -99,13 +103,14 @@ class Cluster:
 
     def role(
         self, role: str, name: str = "", *, settings: Mapping[str, str] | None = None,
-        program: Sequence[str] = COMMAND, is_awaited: bool = True,
+        program: Sequence[str] = (), is_awaited: bool = True,
     ) -> Process:  # fmt: skip
         """Start a process of a role (`collector`, `worker`, `sink`, `dashboard`, or `up` for all), with a data folder
         and a port of its own. `settings` go over those of the cluster. Returns when it answers, if it is awaited."""
         name = name or f"{role}-{sum(process.role == role for process in self.roles) + 1}"
         settings = {**self.settings, **(settings or {})}
-        process = Process(role, data=self.folder / name, port=free_port(), settings=settings, program=program)
+        process = Process(role, data=self.folder / name, port=free_port(), settings=settings,
+                          program=program or self.program)  # fmt: skip
         self.roles.append(process)
         process.start()
         if is_awaited:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import importlib
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +28,10 @@ from typing import Any, Literal
 from schemas.errors import TidewireError
 from streams.lag import Lag
 from tests.faults.cluster import Cluster
+from tests.faults.machine import COMMAND
 from tests.faults.oracle import Verdict, judge
 from tests.faults.traffic import Ledger, Story, Traffic, shop_story
+from tests.faults.without import program, settings_for
 from tests.kafka_broker import Kafka
 
 Ground = Literal["kafka", "embedded", "none"]
@@ -120,6 +122,7 @@ class Scene:
         folder: for everything it writes; gone afterwards.
         rng: its dice; the same seed throws the same.
         is_long: sizes are those of LONG=1.
+        without: a guard that is taken away, see `tests.faults.without`; none but for tests of the rows themselves.
         ledger: what clients sent, and what they were told.
     """
 
@@ -127,6 +130,7 @@ class Scene:
     folder: Path
     seed: int
     is_long: bool = False
+    without: str = ""
     ledger: Ledger = field(default_factory=Ledger)
     rng: random.Random = field(init=False)
     _cluster: Cluster | None = field(init=False, default=None)
@@ -149,19 +153,24 @@ class Scene:
 
     def begin(
         self, *, collectors: int = 1, workers: int = 2, sinks: int = 1, settings: Mapping[str, str] | None = None,
-        broker_settings: Mapping[str, str] | None = None, doors: int = 0,
+        broker_settings: Mapping[str, str] | None = None, doors: int = 0, moments: bool = False,
+        hosts: Sequence[str] = (), run_in: Sequence[Sequence[str]] = (),
     ) -> Cluster:  # fmt: skip
         """Start what the row's ground needs and, on Kafka, so many of each role; on the embedded ground, `up`.
 
         Args:
             settings: of all roles, such as {"TIDEWIRE_CHECKPOINT_MS": "1000"}.
-            broker_settings, doors: see `tests.kafka_broker.Kafka`.
+            broker_settings, doors, hosts, run_in: see `tests.kafka_broker.Kafka`.
+            moments: processes look at their start into `moment_file` when they are to die.
         """
         assert self._cluster is None, "the cluster has begun already"
         kafka = None
         if self.row.ground == "kafka":
-            kafka = Kafka(self.row.brokers, data=self.folder / "kafka", settings=broker_settings, doors=doors)
-        cluster = self._cluster = Cluster(self.folder, kafka, settings or {})
+            kafka = Kafka(self.row.brokers, data=self.folder / "kafka", settings=broker_settings, doors=doors,
+                          hosts=hosts, run_in=run_in)  # fmt: skip
+        settings = {**settings_for(self.moment_file), **(settings or {})} if moments else settings or {}
+        runs = program(self.without or "nothing") if moments or self.without else COMMAND
+        cluster = self._cluster = Cluster(self.folder, kafka, settings, runs)
         counts = {"up": 1} if kafka is None else {"sink": sinks, "collector": collectors, "worker": workers}
         started = [cluster.role(role, is_awaited=False) for role, count in counts.items() for _ in range(count)]
         for process in started:
@@ -169,6 +178,11 @@ class Scene:
         if cluster.workers:
             cluster.wait_until_owned()
         return cluster
+
+    @property
+    def moment_file(self) -> Path:
+        """Where `tests.faults.without.Moment.write` tells the next process that starts; see `begin`."""
+        return self.folder / "moment"
 
     def close(self) -> None:
         if self._cluster is not None:
