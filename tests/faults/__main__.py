@@ -46,11 +46,11 @@ def run(row: Row, seed: int, *, is_long: bool = False, keep: Path | None = None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def line_of(row: Row, seed: int, outcome: Outcome | None, wrong: str) -> str:
+def line_of(row: Row, seed: int, outcome: Outcome | None, wrong: str, took_s: float) -> str:
     told = f"{'-':>5} {'-':>8} {'-':>11}"
     if outcome is not None:
         told = f"{outcome.lost:>5} {outcome.doubled:>8} {outcome.recovery_s:>11.1f}"
-    verdict = f"FAILED: {wrong}" if wrong else "ok"
+    verdict = f"FAILED: {wrong}" if wrong else f"ok, {took_s:.0f} s"
     return f"{row.number:<5} {row.name[:44]:<44} {row.ground:<9} {seed:>7} {told} {row.limit_s:>8g}  {verdict}"
 
 
@@ -94,8 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(HEAD, flush=True)
     for row in rows:
         for turn in range(given.times):
+            started = time.monotonic()
             outcome, wrong = run(row, seed + turn, is_long=given.long, keep=given.keep)
-            print(line_of(row, seed + turn, outcome, wrong), flush=True)
+            print(line_of(row, seed + turn, outcome, wrong, time.monotonic() - started), flush=True)
             passed, failed = passed + (not wrong), failed + bool(wrong)
     print(f"{passed} passed, {failed} failed, in {time.monotonic() - began:.0f} s", flush=True)
     return 1 if failed else 0

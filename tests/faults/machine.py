@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -147,13 +146,6 @@ def tidewire(*arguments: str, settings: Mapping[str, str] | None = None, timeout
     done = subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"tidewire {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-4_000:]}"
     return done.stdout
-
-
-def counts_of(*arguments: str, settings: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What `demo --once --json` prints, less the time it took."""
-    counts: dict[str, Any] = json.loads(tidewire("demo", "--once", "--json", *arguments, settings=settings))
-    del counts["seconds"]
-    return counts
 
 
 def people_of(*folders: Path) -> dict[str, dict[str, Any]]:
