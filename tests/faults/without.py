@@ -13,14 +13,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from streams import stage, worker
 from streams.cli import main
-from streams.log import Log, Outgoing, Placed
-from streams.states import CHANGELOG, Encoded, PartitionStates
+from streams.states import CHANGELOG, PartitionStates
 from streams.worker import Worker
 
 VARIABLE = "TIDEWIRE_TEST_MOMENT"
@@ -41,15 +40,15 @@ def fence() -> None:
     """A record that was applied before is not known by its offset, neither at the person nor at her part."""
     step, apply = stage.CustomerStage._step, stage.CustomerStage._apply
 
-    def forgetful_step(self: Any, key: str, customer: Any, offset: int, customers: Any) -> None:
-        step(self, key, customer, offset, customers)
+    def forgetful_step(self: Any, key: str, customer: Any, *more: Any) -> None:
+        step(self, key, customer, *more)
         customer.offset = -1
 
-    def forgetful_apply(self: Any, key: str, customer: Any, arrival: Any, out: Any) -> None:
+    def forgetful_apply(self: Any, key: str, customer: Any, arrival: Any, *more: Any) -> None:
         part = customer.parts.get(arrival.part)
         if part is not None:
             part.fence = {}
-        apply(self, key, customer, arrival, out)
+        apply(self, key, customer, arrival, *more)
 
     stage.CustomerStage._step = forgetful_step  # type: ignore[method-assign]
     stage.CustomerStage._apply = forgetful_apply  # type: ignore[method-assign]
@@ -91,13 +90,13 @@ def outputs_first() -> None:
 def epoch() -> None:
     """What a former owner wrote late counts as well as what the owner wrote: nobody compares, nobody repairs."""
 
-    async def no_repair(self: Any, first: int, end: int) -> None:
+    async def no_repair(self: Any, *ignored: Any) -> None:
         pass
 
     assert PartitionStates._repair
     assert PartitionStates._is_older
     PartitionStates._repair = no_repair  # type: ignore[method-assign]
-    PartitionStates._is_older = lambda self, key, head, heads: False  # type: ignore[method-assign]
+    PartitionStates._is_older = lambda self, *ignored: False  # type: ignore[method-assign]
 
 
 GUARDS: dict[str, Callable[[], None]] = {
@@ -171,23 +170,23 @@ def wait_for(moment: Moment) -> None:
         if taken.encoded and moment.is_at("marked"):
             await moment.come()
 
-    async def watched_append(log: Log, topic: str, records: list[Outgoing]) -> list[Placed]:
+    async def watched_append(log: Any, topic: str, *more: Any) -> Any:
         if topic == CHANGELOG and moment.is_at("sent"):
             await moment.come()
-        return await append(log, topic, records)
+        return await append(log, topic, *more)
 
-    def watched_store(self: Any, encoded: list[Encoded]) -> None:
+    def watched_store(self: Any, *more: Any) -> None:
         if moment.is_at("in the changelog"):
             moment.come_at_once()
-        store(self, encoded)
+        store(self, *more)
 
-    def watched_landed(self: Any, keys: Iterable[str]) -> None:
-        landed(self, keys)
+    def watched_landed(self: Any, *more: Any) -> None:
+        landed(self, *more)
         if moment.is_at("on disk"):
             moment.come_at_once()
 
     Worker._land = watched_land  # type: ignore[method-assign]
-    worker.append_surely = watched_append
+    worker.append_surely = watched_append  # type: ignore[assignment]
     PartitionStates.store = watched_store  # type: ignore[method-assign]
     PartitionStates.landed = watched_landed  # type: ignore[method-assign]
 
