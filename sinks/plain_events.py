@@ -16,21 +16,19 @@ from msgspec import UNSET, Meta, Raw
 
 from schemas.event import LONGEST_MESSAGE_ID, LONGEST_NAME
 from schemas.keys import BLOCKED_IDS, LONGEST_ID, WORKSPACE_PATTERN
-from schemas.times import EPOCH, to_ms
+from schemas.times import DAY_MS, EPOCH, to_ms
 from sinks.events import (
     MOST_ATTEMPTS,
     NO_CAMPAIGN,
     NO_PAGE,
     context_of,
-    key_day_of,
-    object_of,
     order_id_of,
     properties_of,
     text_of,
     version_of,
 )
 
-_LATEST = datetime(2250, 1, 1, tzinfo=UTC)  # what the columns can hold, and more than any clock will say
+_LATEST = datetime(2149, 1, 1, tzinfo=UTC)  # the columns can hold it, and no clock says more
 _EMPTY = Raw(b"{}")
 _Id = Annotated[str, Meta(max_length=LONGEST_ID)]
 _Name = Annotated[str, Meta(max_length=LONGEST_NAME)]
@@ -78,8 +76,6 @@ def plain_row(value: bytes) -> tuple[Any, ...] | None:
     try:
         event = _decode(value)
         workspace, user_id, anonymous_id, kind = event.workspace, event.user_id, event.anonymous_id, event.type
-        if not _is_workspace(workspace):
-            return None
         if anonymous_id and anonymous_id.strip().lower() in BLOCKED_IDS:
             return None
         if user_id:
@@ -90,78 +86,55 @@ def plain_row(value: bytes) -> tuple[Any, ...] | None:
             key = f"{workspace}/a:{anonymous_id}"
         else:
             return None
-        if kind == "track":
-            label = event.event
-            if not label:
-                return None
-        else:
-            label = _LABELS[kind]
+        label = event.event if kind == "track" else _LABELS[kind]
+        if not label or not _is_workspace(workspace):
+            return None
 
         at, received, original, sent = event.timestamp, event.received_at, event.original_timestamp, event.sent_at
         if not (EPOCH < at < _LATEST and EPOCH < received < _LATEST):
             return None
-        if original is not None and not EPOCH < original < _LATEST:
-            return None
-        if sent is not None and not EPOCH < sent < _LATEST:
-            return None
-        received_ms = to_ms(received)
-        original_ms = None if original is None else to_ms(original)
+        at_ms, received_ms, original_ms, sent_ms, day = to_ms(at), to_ms(received), None, None, 0
+        if original is not None:
+            if original == at:  # as where nothing had to be corrected
+                original_ms = at_ms
+            elif EPOCH < original < _LATEST:
+                original_ms = to_ms(original)
+            else:
+                return None
+            if original_ms <= received_ms + DAY_MS:
+                day = original_ms // DAY_MS
+        if sent is not None:
+            if not EPOCH < sent < _LATEST:
+                return None
+            sent_ms = to_ms(sent)
 
-        raw_traits = event.traits
-        context = context_of(event.context)
-        properties = properties_of(event.properties)
+        context, properties, raw_traits = context_of(event.context), properties_of(event.properties), event.traits
         if context.traits is not UNSET and len(memoryview(raw_traits)) <= 2:
             raw_traits = context.traits
-        campaign = context.campaign or NO_CAMPAIGN
-        page = context.page or NO_PAGE
-        referrer, library, device = context.referrer, context.library, context.device
-        session_id, currency = context.session_id, properties.currency
+        properties_text = str(event.properties, "utf-8")
+        if properties_text[0] != "{":
+            return None
+        campaign, page = context.campaign or NO_CAMPAIGN, context.page or NO_PAGE
+        referrer, library, device, session_id = context.referrer, context.library, context.device, context.session_id
+        order_id, currency = properties.order_id, properties.currency
         return (
-            workspace,
-            key_day_of(original_ms, received_ms),
-            event.message_id,
-            event.source,
-            key,
-            to_ms(at),
-            received_ms,
-            original_ms,
-            kind,
-            label,
-            event.name,
-            event.category,
-            user_id,
-            anonymous_id,
-            "",
-            "",
-            None if sent is None else to_ms(sent),
+            workspace, day, event.message_id, event.source, key, at_ms, received_ms, original_ms,
+            kind, label, event.name, event.category, user_id, anonymous_id, "", "", sent_ms,
             "" if session_id is None else text_of(session_id),
-            campaign.source or "",
-            campaign.medium or "",
-            campaign.name or "",
-            campaign.term or "",
+            campaign.source or "", campaign.medium or "", campaign.name or "", campaign.term or "",
             campaign.content or "",
-            properties.referrer or page.referrer or (referrer.url if referrer else None) or "",
-            properties.url or page.url or "",
-            properties.path or page.path or "",
-            properties.title or page.title or "",
-            context.ip or "",
-            context.user_agent or "",
-            context.locale or "",
-            context.timezone or "",
-            (library and library.name) or "",
-            (device and device.type) or "",
+            properties.referrer or page.referrer or (referrer and referrer.url) or "",
+            properties.url or page.url or "", properties.path or page.path or "", properties.title or page.title or "",
+            context.ip or "", context.user_agent or "", context.locale or "", context.timezone or "",
+            (library and library.name) or "", (device and device.type) or "",
             properties.total if properties.revenue is None else properties.revenue,
             currency.upper() if currency else "",
-            order_id_of(properties),
-            event.flags,
-            event.attempt,
-            object_of(event.properties),
-            str(event.context, "utf-8"),
-            str(raw_traits, "utf-8"),
-            str(event.integrations, "utf-8"),
-            str(event.extra, "utf-8"),
-            version_of(event.attempt, received_ms),
-            0,
-        )
+            order_id if order_id and type(order_id) is str else order_id_of(properties),
+            event.flags, event.attempt, properties_text, str(event.context, "utf-8"),
+            "{}" if raw_traits is _EMPTY else str(raw_traits, "utf-8"),
+            "{}" if event.integrations is _EMPTY else str(event.integrations, "utf-8"),
+            "{}" if event.extra is _EMPTY else str(event.extra, "utf-8"),
+            version_of(event.attempt, received_ms), 0,
+        )  # fmt: skip
     except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
         return None
