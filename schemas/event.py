@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 import msgspec
@@ -162,21 +163,22 @@ def check_event(event: Event) -> None:
     Raises:
         Refused: with the field, the value and the mend.
     """
-    if not WORKSPACE_PATTERN.match(event.workspace):
+    if not _is_workspace(event.workspace):
         raise Refused("workspace is not a workspace name", field="workspace", value=event.workspace,
                       mend="Use lower case letters, digits, - and _, at most 63.")  # fmt: skip
-    if not event.message_id or len(event.message_id) > LONGEST_MESSAGE_ID:
+    if not 0 < len(event.message_id) <= LONGEST_MESSAGE_ID:
         raise Refused(f"messageId must have 1 to {LONGEST_MESSAGE_ID} characters",
                       field="messageId", value=event.message_id)  # fmt: skip
-    for field, value in (("userId", event.user_id), ("anonymousId", event.anonymous_id),
-                         ("groupId", event.group_id), ("previousId", event.previous_id)):  # fmt: skip
-        if len(value) > LONGEST_ID:
-            raise Refused(f"{field} must have at most {LONGEST_ID} characters", field=field, value=value)
-        if value and is_blocked(value):
-            raise Refused(f"{field} is a placeholder, not an id", field=field, value=value,
-                          mend="Leave the field out where the person is not known.")  # fmt: skip
-    if not event.user_id and not event.anonymous_id:
+    if event.user_id:
+        _check_id("userId", event.user_id)
+    if event.anonymous_id:
+        _check_id("anonymousId", event.anonymous_id)
+    elif not event.user_id:
         raise Refused("userId or anonymousId is required", mend="Send at least one of them.")
+    if event.group_id:
+        _check_id("groupId", event.group_id)
+    if event.previous_id:
+        _check_id("previousId", event.previous_id)
     if event.type == "track" and not event.event:
         raise Refused("a track call needs the name of the event", field="event", mend='Send "event".')
     if event.type == "group" and not event.group_id:
@@ -184,10 +186,29 @@ def check_event(event: Event) -> None:
     if event.type == "alias" and not (event.previous_id and event.user_id):
         raise Refused("an alias call needs previousId and userId", field="previousId", value=event.previous_id,
                       mend="Send both.")  # fmt: skip
-    for field, value in (("event", event.event), ("name", event.name), ("category", event.category)):
-        if len(value) > LONGEST_NAME:
-            raise Refused(f"{field} must have at most {LONGEST_NAME} characters", field=field, value=value,
-                          mend="Put what varies into properties.")  # fmt: skip
-    for field, zoned in (("timestamp", event.timestamp), ("receivedAt", event.received_at)):
-        if zoned.tzinfo is None:
-            raise Refused(f"{field} has no time zone", field=field, value=zoned.isoformat(), mend="End it with Z.")
+    if len(event.event) > LONGEST_NAME or len(event.name) > LONGEST_NAME or len(event.category) > LONGEST_NAME:
+        names = {"event": event.event, "name": event.name, "category": event.category}
+        field, value = next((field, value) for field, value in names.items() if len(value) > LONGEST_NAME)
+        raise Refused(f"{field} must have at most {LONGEST_NAME} characters", field=field, value=value,
+                      mend="Put what varies into properties.")  # fmt: skip
+    if event.timestamp.tzinfo is None:
+        raise _zoneless("timestamp", event.timestamp)
+    if event.received_at.tzinfo is None:
+        raise _zoneless("receivedAt", event.received_at)
+
+
+@lru_cache(maxsize=1024)
+def _is_workspace(name: str) -> bool:
+    return WORKSPACE_PATTERN.match(name) is not None
+
+
+def _check_id(field: str, value: str) -> None:
+    if len(value) > LONGEST_ID:
+        raise Refused(f"{field} must have at most {LONGEST_ID} characters", field=field, value=value)
+    if is_blocked(value):
+        raise Refused(f"{field} is a placeholder, not an id", field=field, value=value,
+                      mend="Leave the field out where the person is not known.")  # fmt: skip
+
+
+def _zoneless(field: str, value: datetime) -> Refused:
+    return Refused(f"{field} has no time zone", field=field, value=value.isoformat(), mend="End it with Z.")

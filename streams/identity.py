@@ -31,7 +31,7 @@ ABSORB_BYTES = 1024 * 1024  # of parts in one message
 
 def linked_keys(event: Event) -> list[str]:
     """The keys that an event says belong to the same person as its user."""
-    if not event.user_id:
+    if not event.user_id or not (event.anonymous_id or event.type == "alias"):
         return []
     keys = []
     if event.anonymous_id:

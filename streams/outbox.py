@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
+from operator import attrgetter
 
 import msgspec
 
@@ -23,7 +24,7 @@ from schemas.times import from_ms
 from streams.log import Outgoing, Record
 from streams.metrics import reason_class
 
-RowKey = tuple[str, str, tuple[object, ...]]
+RowKey = tuple[str, str, object]
 
 
 def effect_id(*parts: object) -> str:
@@ -31,24 +32,29 @@ def effect_id(*parts: object) -> str:
     return blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def _no_key(values: object) -> None:
+    """The key of a table that has one row a person."""
+
+
 class Outbox:
     """What waits to be sent. `table_of` gives the table of a row's type."""
 
     def __init__(self, table_of: Mapping[type[msgspec.Struct], Table]) -> None:
         self._table_of = table_of
+        self._key_of = {row: attrgetter(*table.key) if table.key else _no_key for row, table in table_of.items()}
         self.messages: dict[str, list[Outgoing]] = {}
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
         self.rejected: Counter[tuple[str, str]] = Counter()
         """How many dead letters, by processor and class of reason, since somebody last took them."""
-        self._origin = ""
+        self._origin: str | Record = ""
         self._at_ms = 0
         self._ordinal = 0
         self._by = ""
         self._offset = -1
         self._sent = 0
 
-    def begin(self, origin: str, at_ms: int) -> None:
-        """From here on everything follows from the input record `origin`."""
+    def begin(self, origin: str | Record, at_ms: int) -> None:
+        """From here on everything follows from the input record `origin`: it, or its `topic-partition@offset`."""
         self._origin, self._at_ms, self._ordinal = origin, at_ms, 0
 
     def speak(self, by: str, offset: int) -> None:
@@ -57,7 +63,10 @@ class Outbox:
 
     @property
     def origin(self) -> str:
-        return self._origin
+        origin = self._origin
+        if not isinstance(origin, str):  # worked out for the few records that something follows from
+            origin = self._origin = f"{origin.topic}-{origin.partition}@{origin.offset}"
+        return origin
 
     @property
     def at_ms(self) -> int:
@@ -72,9 +81,9 @@ class Outbox:
         self._ordinal += 1
         line = LedgerLine(
             # One record may cause messages to several keys, and each of them decides for itself.
-            id=effect_id(self._origin, self._by, processor, self._ordinal),
+            id=effect_id(self.origin, self._by, processor, self._ordinal),
             workspace=person.partition("/")[0], person=person, at=from_ms(self._at_ms), processor=processor,
-            kind=decision.kind, about=decision.about, cause=self._origin, facts=decision.facts,
+            kind=decision.kind, about=decision.about, cause=self.origin, facts=decision.facts,
         )  # fmt: skip
         self._put("decisions", person.encode(), encode_json(line))
 
@@ -92,7 +101,7 @@ class Outbox:
 
     def row(self, part: str, version: int, row: Row) -> None:
         table = self._table_of[type(row.values)]
-        identity = (table.name, part, tuple(getattr(row.values, column) for column in table.key))
+        identity = (table.name, part, self._key_of[type(row.values)](row.values))
         waiting = self.rows.pop(identity, None)  # so that rows leave in the order of their newest change
         if waiting is not None and waiting[1] > version:
             # After a crash the partition that a part came from does its records again, when the one that the part went

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from time import perf_counter
-from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -64,19 +64,19 @@ MOST_HELD_BYTES = 2 * 1024 * 1024
 MOST_EMPTY_PARTS = 10_000  # so many parts of an outgrown record are kept empty; of more, nothing is kept
 
 
-class Arrival(NamedTuple):
+class Arrival:
     """An event on its way to the part it belongs to. `fence` and `offset` say where it first stood in the log."""
 
-    part: str
-    fence: str
-    offset: int
-    event: Event
-    raw: bytes
-    path: list[Via] = []  # noqa: RUF012
+    __slots__ = ("event", "fence", "offset", "part", "path", "raw")
+
+    def __init__(
+        self, part: str, fence: str, offset: int, event: Event, raw: bytes, path: Sequence[Via] = ()
+    ) -> None:  # fmt: skip
+        self.part, self.fence, self.offset, self.event, self.raw, self.path = part, fence, offset, event, raw, path
 
     def way_to(self, key: str) -> list[Via]:
         """The way it came to the record of `key`, the last step first: as in `Part.via`."""
-        return since_here(key, self.path[::-1])
+        return since_here(key, [*reversed(self.path)]) if self.path else []
 
     @staticmethod
     def of(message: Forward) -> Arrival:
@@ -132,7 +132,7 @@ class CustomerStage:
                     self._event(record, customers, out)
             except Refused as refused:
                 self.counts["rejected"] += 1
-                out.begin(_origin(record), record.timestamp_ms)
+                out.begin(record, record.timestamp_ms)
                 out.reject(refused, record)
                 limit.count(record.offset)
             if limit.why:
@@ -183,17 +183,17 @@ class CustomerStage:
         event = decode_event(record.value)
         key = event.key
         customer = customers.get(key)
-        arrival = Arrival(key, f"{record.topic}-{record.partition}", record.offset, event, record.value or b"")
+        arrival = Arrival(key, _place(record.topic, record.partition), record.offset, event, record.value or b"")
         if customer.revision == 0 and self._is_misplaced(key, record):
             self.counts["misplaced"] += 1
-            out.begin(_origin(record), event.received_ms)
+            out.begin(record, event.received_ms)
             out.speak(arrival.fence, record.offset)
             out.send(arrival.forward(key, out))
             return
         if record.offset <= customer.offset:
             self.counts["replayed"] += 1
             return
-        out.begin(_origin(record), event.received_ms)
+        out.begin(record, event.received_ms)
         out.speak(key, record.offset)
         self._step(key, customer, record.offset, customers)
         self._arrive(key, customer, arrival, customers, out)
@@ -238,11 +238,11 @@ class CustomerStage:
             self._apply(key, customer, arrival, out)
 
     def _apply(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
-        part_key, fence, offset, event, _, _ = arrival
+        part_key, fence, offset, event = arrival.part, arrival.fence, arrival.offset, arrival.event
         part = customer.parts.get(part_key)
         if part is None and part_key == key and customer.turn == 0:
             part = customer.parts[part_key] = Part()
-        if part is None or part.via != arrival.way_to(key):
+        if part is None or ((part.via or arrival.path) and part.via != arrival.way_to(key)):
             self._hold(key, customer, arrival, out)
             return
         if offset <= part.fence.get(fence, -1):
@@ -369,7 +369,7 @@ class CustomerStage:
             hand_over(key, customer, customer.redirect, out)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
-        out.begin(_origin(record), message.at_ms)
+        out.begin(record, message.at_ms)
         for part_key, part in list(customer.parts.items()):
             if not part.timers or min(part.timers.values()) > message.at_ms:
                 continue
@@ -398,6 +398,11 @@ def _put(done: Done, key: str, part_key: str, version: int, out: Outbox) -> None
             out.decide(key, processor.name, effect)
 
 
+@lru_cache(maxsize=4096)
+def _place(topic: str, partition: int) -> str:
+    return f"{topic}-{partition}"
+
+
 def _bug(failed: ProcessorFailed) -> Refused:
     refused = Refused(f"processor {failed.processor} failed", value=str(failed),
                       mend="It is a bug in that processor: mend it, then re-drive.")  # fmt: skip
@@ -407,7 +412,3 @@ def _bug(failed: ProcessorFailed) -> Refused:
 
 def _token(event: Event) -> bytes:
     return token(event.source, event.message_id, event.attempt)
-
-
-def _origin(record: Record) -> str:
-    return f"{record.topic}-{record.partition}@{record.offset}"
