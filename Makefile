@@ -29,9 +29,9 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# ROW=3 runs one row, SEED=7 throws the dice of an earlier run, TIMES=5 repeats with other seeds.
+# ROW=3 runs one row, SEED=7 throws the dice of an earlier run, TIMES=5 repeats with other seeds, JOBS=1 is for slow machines.
 faults: .venv/dev
-	$(BIN)/python -m tests.faults $(if $(LONG),--long --times $(or $(TIMES),3),$(if $(TIMES),--times $(TIMES))) \
+	$(BIN)/python -m tests.faults --jobs $(or $(JOBS),2) $(if $(LONG),--long --times $(or $(TIMES),3),$(if $(TIMES),--times $(TIMES))) \
 		$(if $(SEED),--seed $(SEED)) $(foreach row,$(ROW),--row $(row))
 
 bench: .venv/dev

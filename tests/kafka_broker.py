@@ -12,6 +12,7 @@ import base64
 import ctypes
 import fcntl
 import os
+import random
 import re
 import shutil
 import signal
@@ -33,6 +34,7 @@ HERE = Path(__file__).parent
 POM = HERE / "kafka" / "pom.xml"
 CACHE = HERE.parent / ".cache" / "kafka"
 OLDEST_JAVA = 17
+LISTENERS_PORTS = (12_000, 32_000)  # Linux gives clients those from 32768 on
 STARTS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 20.0
 
@@ -84,14 +86,20 @@ def jars() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on now."""
-    with_ports = [socket.socket() for _ in range(count)]
+    """Ports of loopback that nothing listens on now, and that no client is given for its end of a connection: those
+    come from a range of their own, and one of them could be taken before somebody listens on it."""
+    held: list[socket.socket] = []
     try:
-        for one in with_ports:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in with_ports]
+        while len(held) < count:
+            one = socket.socket()
+            held.append(one)
+            try:
+                one.bind(("127.0.0.1", random.SystemRandom().randrange(*LISTENERS_PORTS)))
+            except OSError:  # somebody has it
+                held.pop().close()
+        return [one.getsockname()[1] for one in held]
     finally:
-        for one in with_ports:
+        for one in held:
             one.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from processors.fold import Fold
 from processors.registry import load_processors
 from schemas.customer import decode_customer
 from streams.store import StateStore
+from tests.kafka_broker import free_ports
 
 START_S = 60.0
 COMMAND = (sys.executable, "-m", "streams.cli")
@@ -24,9 +24,7 @@ WRITE_KEY = "trial-key"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 class Process:

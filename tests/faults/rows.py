@@ -66,6 +66,7 @@ class Row:
         brokers: of its Kafka; 0 where it needs none.
         is_short: it is one of the few that every `make test` runs.
         is_long_only: it runs with LONG=1 alone.
+        is_alone: what it measures needs the machine for itself.
     """
 
     number: str
@@ -76,6 +77,7 @@ class Row:
     brokers: int
     is_short: bool = False
     is_long_only: bool = False
+    is_alone: bool = False
 
     def faults_of(self, outcome: Outcome) -> list[str]:
         """What of an outcome is not as it must be; empty where the row passed."""
@@ -94,14 +96,14 @@ ROWS: list[Row] = []
 
 def row(
     number: str, name: str, *, limit_s: float, ground: Ground = "kafka", brokers: int | None = None,
-    short: bool = False, long_only: bool = False,
+    short: bool = False, long_only: bool = False, alone: bool = False,
 ) -> Callable[[Callable[[Scene], Outcome]], Callable[[Scene], Outcome]]:  # fmt: skip
     """Register a row. `brokers` is 1 on the Kafka ground where it is not named. The same number may stand on several
     rows: variants of it."""
 
     def register(run: Callable[[Scene], Outcome]) -> Callable[[Scene], Outcome]:
         count = brokers if brokers is not None else int(ground == "kafka")
-        ROWS.append(Row(number, name, run, limit_s, ground, count, short, long_only))
+        ROWS.append(Row(number, name, run, limit_s, ground, count, short, long_only, alone))
         return run
 
     return register

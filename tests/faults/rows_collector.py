@@ -10,13 +10,13 @@ DRAINS_WITHIN_S = 10.0
 NOTICEABLE_S = 1.0  # clients send every few dozen milliseconds: a second without an answer is an interruption
 
 
-@row("1", "collector kill -9 under load", limit_s=5)
+@row("1", "collector kill -9 under load", limit_s=5, alone=True)
 def collector_killed(scene: Scene) -> Outcome:
     """The only collector is killed at random moments and started again at once. Requests under way may have been
     stored or not; clients send them again, so they are there once."""
     (collector,) = scene.begin(workers=1).collectors
     with scene.traffic(rate=500, clients=4):
-        for _ in range(scene.size(4, 20)):
+        for _ in range(scene.size(3, 20)):
             time.sleep(scene.rng.uniform(0.3, 3.0))
             collector.kill()
             collector.start()
@@ -25,7 +25,7 @@ def collector_killed(scene: Scene) -> Outcome:
     return scene.outcome(scene.settle(), *_not_all_taken(scene), _nobody_noticed(scene))
 
 
-@row("2", "collectors restarted in turn", limit_s=0)
+@row("2", "collectors restarted in turn", limit_s=0, alone=True)
 def collectors_replaced(scene: Scene) -> Outcome:
     """Two collectors behind clients that go to the other one when a request fails: one retry is enough for each, and
     there is no second in which nothing is taken. Recovery is what such seconds come to."""
@@ -34,7 +34,7 @@ def collectors_replaced(scene: Scene) -> Outcome:
     with scene.traffic(rate=500, clients=4) as traffic:
         traffic.wait_for(500)
         began = time.monotonic()
-        for _ in range(scene.size(2, 6)):
+        for _ in range(scene.size(1, 6)):
             for collector in collectors:
                 asked = time.monotonic()
                 code = collector.stop()

@@ -25,7 +25,7 @@ SLOW_WAY_S = 0.5  # each way, so that a request takes a second
 def workers_killed(scene: Scene) -> Outcome:
     """Workers are killed in turn under load and come back at once; the last one stays dead: the other takes over."""
     workers = scene.cluster.workers
-    kills = scene.size(3, 10)
+    kills = scene.size(2, 10)
     with scene.traffic(rate=600, batch=20):
         for kill in range(1, kills + 1):
             time.sleep(scene.rng.uniform(3, 10))
@@ -43,7 +43,7 @@ def everything_killed(scene: Scene) -> Outcome:
     """The one process of the embedded ground is killed at random moments: collector, stage and sink at once."""
     up = scene.cluster.up
     with scene.traffic(rate=600, batch=20):
-        for _ in range(scene.size(4, 20)):
+        for _ in range(scene.size(3, 20)):
             time.sleep(scene.rng.uniform(0.1, 3.0))
             up.kill()
             up.start()
@@ -128,7 +128,7 @@ def rebalance_storm(scene: Scene) -> Outcome:
     with scene.traffic(rate=600, batch=20) as traffic:
         traffic.wait_for(200)
         with Progress(cluster) as progress:
-            for change in range(scene.size(6, 20)):
+            for change in range(scene.size(5, 20)):
                 if guest is None:
                     guest = cluster.role("worker", f"guest-{change}", is_awaited=False)
                 elif scene.rng.random() < 0.25:
@@ -149,10 +149,11 @@ def rebalance_storm(scene: Scene) -> Outcome:
 
 @row("7", "state disk lost", limit_s=20)
 def state_disk_lost(scene: Scene) -> Outcome:
-    """Both workers are killed and their folders deleted, in turn and then at once: the changelog has everything."""
+    """Both workers are killed at once and their folders deleted (LONG=1: one of them, too): the changelog has
+    everything."""
     workers = scene.cluster.workers
     with scene.traffic(rate=600, batch=20) as traffic:
-        for lost in [[workers[0]], workers] * scene.size(1, 3):
+        for lost in [[workers[0]], workers] * 3 if scene.is_long else [workers]:
             traffic.wait_for(1_500)
             for worker in lost:
                 worker.kill()

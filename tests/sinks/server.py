@@ -9,6 +9,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from tests.kafka_broker import free_ports
+
 
 class Bridge:
     """A stand-in for a server, in its own process; see tests/sinks/bridge.py. It keeps its port over `kill`."""
@@ -28,10 +30,11 @@ class Bridge:
         return f"clickhouse://tidewire@127.0.0.1:{port}/{self.database}"
 
     def start(self) -> None:
+        self.port = self.port or free_ports(1)[0]
         command = [sys.executable, "-m", "tests.sinks.bridge", "--path", str(self.folder), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.process.stdout.readline()  # it listens
 
     @property
     def is_running(self) -> bool:

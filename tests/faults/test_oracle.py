@@ -1,0 +1,156 @@
+"""The oracle itself: what it makes of events, and that it sees what is missing, doubled or wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from processors.fold import Fold
+from processors.registry import load_processors
+from schemas.event import encode_event
+from schemas.intake import Arrival, read_event
+from schemas.times import from_ms
+from streams.log import Record, partition_of
+from tests.faults import oracle
+from tests.faults.oracle import Truth, truth_of
+from tests.faults.traffic import Ledger, Request, shop_story
+
+ARRIVAL = Arrival(workspace="w", source="shop", received_at=from_ms(1_800_000_000_000))
+
+
+@pytest.fixture(scope="module")
+def fold() -> Fold:
+    return Fold(load_processors(Path("config")))
+
+
+def call(number: int, type: str = "track", **other: Any) -> dict[str, Any]:
+    at = from_ms(1_700_000_000_000 + number * 60_000).isoformat()
+    event = {"event": "Seen"} if type == "track" else {}
+    return {"messageId": f"m{number}", "type": type, "timestamp": at, **event, **other}
+
+
+def log_of(calls: Iterable[dict[str, Any]]) -> list[Record]:
+    ends = [0, 0, 0, 0]
+    records = []
+    for each in calls:
+        event = read_event(json.dumps(each).encode(), "", ARRIVAL)
+        partition = partition_of(event.key.encode(), len(ends))
+        records.append(Record("events", partition, ends[partition], 0, event.key.encode(), encode_event(event)))
+        ends[partition] += 1
+    return records
+
+
+def test_it_finds_out_who_is_who_from_the_events_alone(fold: Fold):
+    calls = [call(1, anonymousId="a"), call(2, "identify", userId="u", anonymousId="a"),
+             call(3, "identify", userId="v", anonymousId="a"),
+             call(4, "alias", userId="v", previousId="t")]  # fmt: skip
+
+    truth = truth_of(log_of(calls), fold)
+
+    assert truth.person_of == {"w/a:a": "w/u:u", "w/u:u": "w/u:u",  # u was seen with the device first
+                               "w/u:v": "w/u:t", "w/u:t": "w/u:t", "w/a:t": "w/u:t"}  # fmt: skip
+    assert {person: sums.events for person, sums in truth.sums.items()} == {"w/u:u": 2, "w/u:t": 2}
+
+
+def test_it_counts_orders_without_a_processor(fold: Fold):
+    orders = [("Order Completed", "1", 20), ("Order Completed", "1", 20), ("Order Completed", "2", "7.5"),
+              ("Order Completed", "3", 5), ("Order Cancelled", "3", None), ("Order Refunded", "1", 4)]  # fmt: skip
+    calls = [call(i, event=name, userId="u", properties={"order_id": order, "total": total})
+             for i, (name, order, total) in enumerate(orders)]  # fmt: skip
+
+    truth = truth_of(log_of([*calls, calls[0]]), fold)
+
+    assert (truth.sums["w/u:u"].orders, truth.sums["w/u:u"].revenue) == (2, Decimal("23.5"))
+    assert truth.people["w/u:u"]["orders"]["revenue"] == {"USD": "23.5000"}
+    assert truth.repeated == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_processors_and_arithmetic_agree_on_a_whole_shop(fold: Fold, seed: int):
+    truth = truth_of(log_of(islice(shop_story(random.Random(seed), 0), 3_000)), fold)
+
+    found = oracle._Findings()
+    oracle._judge_arithmetic(found, truth)
+
+    assert found.wrong == []
+    assert sum(len(each["keys"]) > 1 for each in truth.people.values()) > 30
+    assert sum(sums.revenue > 0 for sums in truth.sums.values()) > 50
+
+
+class TestItSees:
+    """One thing wrong at a time, in what was right."""
+
+    @pytest.fixture
+    def truth(self, fold: Fold) -> Truth:
+        calls = [call(1, anonymousId="a"), call(2, "identify", userId="u", anonymousId="a"),
+                 call(3, event="Order Completed", userId="u", properties={"order_id": "1", "total": 9})]  # fmt: skip
+        return truth_of(log_of(calls), fold)
+
+    @pytest.fixture
+    def found(self) -> oracle._Findings:
+        return oracle._Findings()
+
+    def test_an_event_that_was_taken_and_is_not_in_the_log(self, truth: Truth, found: oracle._Findings):
+        ledger = Ledger()
+        ledger.took([call(1), call(77)], Request(0, 1, 2, 1))
+
+        oracle._judge_log(found, ledger, [], truth, [])
+
+        assert (found.lost, found.doubled) == (1, 0)
+        assert "m77" in found.wrong[0]
+
+    def test_an_event_that_says_something_else_than_was_sent(self, truth: Truth, found: oracle._Findings):
+        ledger = Ledger()
+        ledger.took([call(1, anonymousId="another")], Request(0, 1, 1, 1))
+
+        oracle._judge_log(found, ledger, log_of([call(1, anonymousId="a")]), truth, [])
+
+        assert found.wrong == ["1 events do not say what was sent: m1"]
+
+    def test_an_event_that_was_counted_twice(self, truth: Truth, found: oracle._Findings):
+        people = json.loads(json.dumps(truth.people, default=str))
+        people["w/u:u"]["profile"]["events"] += 1
+
+        oracle._judge_people(found, truth, people, "")
+
+        assert (found.lost, found.doubled) == (0, 1)
+
+    def test_a_person_who_is_gone(self, truth: Truth, found: oracle._Findings):
+        oracle._judge_people(found, truth, {}, "")
+
+        assert (found.lost, found.doubled) == (3, 0)
+
+    def test_an_event_that_stands_twice_or_with_another_person(self, truth: Truth, found: oracle._Findings):
+        said = [(1, "u"), (2, "u"), (2, "u"), (3, "x")]
+        rows = [{"message_id": f"m{number}", "person": f"w/u:{user}"} for number, user in said]
+
+        oracle._judge_events(found, truth, rows, [])
+
+        assert (found.lost, found.doubled) == (0, 1)
+        assert any("another person" in wrong for wrong in found.wrong)
+
+    def test_a_row_that_is_missing_and_one_that_is_wrong(self, fold: Fold, truth: Truth, found: oracle._Findings):
+        table = next(table for table in fold.tables if table.name == "orders")
+        (values,) = [values for (name, *_), values in truth.rows.items() if name == "orders"]
+        row = {**values, "key": "w/u:u", "person": "w/u:u"}
+
+        oracle._judge_rows(found, truth, table, [])
+        assert (found.lost, found.doubled) == (1, 0)
+        oracle._judge_rows(found, truth, table, [{**row, "revenue": Decimal(1)}, {**row, "order_id": "9"}])
+
+        assert (found.lost, found.doubled) == (1, 1)
+        assert any("say something else" in wrong for wrong in found.wrong)
+
+    def test_a_decision_made_twice_under_two_ids(self, truth: Truth, found: oracle._Findings):
+        line = {"id": "1", "recorded_for": "w/u:u", "kind": "merged", "about": "w/a:a", "evidence": "m2"}
+
+        oracle._judge_decisions(found, truth, [line, {**line, "id": "2"}])
+
+        assert (found.lost, found.doubled) == (0, 1)
