@@ -116,11 +116,18 @@ def run_once(ground: str, events: int) -> Sample:
 
 
 def follow(cluster: Cluster, client: Child, each_second: Callable[[], None]) -> dict[str, Any]:
-    """Wait until the client has sent everything and all of it is in ClickHouse; what the client says of it."""
+    """Wait until the client has sent everything and all of it is in ClickHouse; what the client says of it.
+
+    Raises:
+        RuntimeError: a process of the cluster ended.
+    """
     next_look = 0.0
     with ThreadPoolExecutor(1) as listening:
         sent: Future[dict[str, Any]] = listening.submit(client.line)
         while not (sent.done() and _is_through(cluster)):
+            if not all(process.is_running for process in cluster.roles):
+                client.stop()
+                raise RuntimeError(f"a process ended while it was measured:\n{cluster.told()}")
             if time.monotonic() >= next_look:
                 each_second()
                 next_look = time.monotonic() + RSS_EVERY_S

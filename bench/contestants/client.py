@@ -148,7 +148,7 @@ def _request(given: Job, bodies: list[bytes]) -> bytes:
 
 
 def _stamped(body: bytes, due: float, number: int) -> bytes:
-    return _MESSAGE_ID.sub(b'"messageId":"%d-%d"' % (int(due * 1e9), number), body, count=1)
+    return _MESSAGE_ID.sub(b'"messageId":"due-%d-%d"' % (int(due * 1e9), number), body, count=1)
 
 
 def _chain(first: list[tuple[int, bytes]], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
