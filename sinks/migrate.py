@@ -8,7 +8,7 @@ process may die between a change and the note that it was made. Tables of proces
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,14 @@ ORDER BY name
 _NOTE = "INSERT INTO migrations (name, checksum) SELECT {name:String}, {checksum:String}"
 
 
+_DOUBLING = """
+SELECT name, engine FROM system.tables
+WHERE database = currentDatabase() AND name IN {names:Array(String)}
+    AND NOT endsWith(engine, 'ReplacingMergeTree')
+ORDER BY name
+"""
+
+
 class Migration(NamedTuple):
     name: str
     sql: str
@@ -62,12 +70,12 @@ def made_by(all_of_them: Iterable[Migration]) -> frozenset[str]:
     return frozenset({"migrations", *(name for each in all_of_them for name in pattern.findall(each.sql))})
 
 
-async def migrate(analytics: Analytics, tables: Iterable[Table] = (), folder: Path = FOLDER) -> list[str]:
+async def migrate(analytics: Analytics, tables: Sequence[Table] = (), folder: Path = FOLDER) -> list[str]:
     """Bring ClickHouse to what this Tidewire needs; the names of what was applied. Can be run again, and by several.
 
     Raises:
         TidewireError: a file that was applied has changed, a newer Tidewire was here, or a table does not fit, or was
-            changed by hand so that repeated inserts are stored twice.
+            changed by hand so that repeated inserts are stored twice, or read twice.
         ClickHouseAway: no answer; try again later.
     """
     known = migrations(folder)
@@ -91,8 +99,18 @@ async def migrate(analytics: Analytics, tables: Iterable[Table] = (), folder: Pa
             raise TidewireError(f"{what} Put the file back as it was, and write the change as a new migration.")
     ours = made_by(known)
     await ensure_tables(analytics, tables, reserved=ours)
+    replacing = made_by(each for each in known if "ENGINE = ReplacingMergeTree" in each.sql) - {"migrations"}
+    await _check_engines(analytics, [*replacing, *(table.name for table in tables)])
     await _check_tokens(analytics, ours - {"migrations"})
     return new
+
+
+async def _check_engines(analytics: Analytics, tables: list[str]) -> None:
+    """A table that was made anew by hand may keep every row it is given, and rows are given more than once."""
+    for row in await analytics.command(_DOUBLING, {"names": sorted(tables)}):
+        what = f"table {row['name']} of {analytics.place} is a {row['engine']}, so what is inserted again counts twice."
+        mend = "It must be a ReplacingMergeTree: put it back as it was, or rename it, and Tidewire makes a new one."
+        raise TidewireError(f"{what} {mend}")
 
 
 async def _check_tokens(analytics: Analytics, tables: frozenset[str]) -> None:

@@ -91,6 +91,14 @@ async def test_every_column_and_every_view_says_what_it_is(analytics: Analytics)
     assert tables["name"] == []
 
 
+async def test_a_table_that_keeps_every_row_it_is_given_is_refused(analytics: Analytics) -> None:
+    await analytics.command("DROP TABLE rejected")
+    await analytics.command("CREATE TABLE rejected (id String) ENGINE = MergeTree ORDER BY id COMMENT 'by hand'")
+
+    with pytest.raises(TidewireError, match=r"table rejected of .* is a MergeTree, so what is inserted again"):
+        await migrate(analytics)
+
+
 def test_names_of_what_migrations_make_are_found() -> None:
     assert {"events", "event_log", "people", "person_list", "migrations"} <= made_by(migrations())
     assert all(re.match(r"[a-z_]+\Z", name) for name in made_by(migrations()))
