@@ -62,9 +62,7 @@ class BatchReading:
 
     def mark(self, tp: TP, offset: int) -> None:
         """Everything before `offset` is durable: it may be committed."""
-        tp_ = FaustTP(*tp)
-        self._marked[tp_] = offset
-        self._acked[tp_]  # type: ignore[attr-defined]  # a defaultdict: the commit loop asks for the partitions in it
+        self._marked[FaustTP(*tp)] = offset
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:  # noqa: ASYNC109
         fetched, active = await self._wait_next_records(timeout)  # type: ignore[attr-defined]
@@ -92,6 +90,10 @@ class BatchReading:
         message.acked = True
         self._unacked_messages.discard(message)  # type: ignore[attr-defined]
         return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> list[Any]:
+        """What may have something to commit. Faust's own list is empty in a rebalance, when it matters most."""
+        return [tp for tp in self._marked if topics is None or tp in topics or tp.topic in topics]
 
     def _new_offset(self, tp: Any) -> int | None:
         return self._marked.get(tp)

@@ -20,7 +20,7 @@ from streams.metrics import StageMetrics
 from streams.stage import CustomerStage
 from streams.states import CHANGELOG
 from streams.topics import create_topics
-from streams.worker import EVENTS
+from streams.worker import EVENTS, GROUP
 from tests.kafka_broker import Kafka
 from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
 
@@ -84,6 +84,50 @@ async def test_what_was_handled_until_the_stop_is_not_handled_again_even_if_a_co
 
     assert handled(second, "replayed") == 0
     assert handled(first, "applied") + handled(second, "applied") == 400
+
+
+class CommitsWait(EmbeddedLog):
+    """A log whose commits wait until they may go on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, fsync=False)
+        self.commits = 0
+        self.may_go_on = asyncio.Event()
+
+    async def commit(self, group: str, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+        self.commits += 1
+        await self.may_go_on.wait()
+        await super().commit(group, offsets, notes)
+
+
+async def test_what_was_checkpointed_before_a_rebalance_is_committed_in_it_though_nothing_new_came(tmp_path: Path):
+    settings = Settings(data=tmp_path, checkpoint_ms=10, fsync=False)
+    registry = CollectorRegistry()
+    log = CommitsWait(tmp_path / "log.db")
+    await log.start()
+    try:
+        await create_topics(log, settings)
+        app = app_of(log, settings, registry)
+        await app.start()
+        await feed(log, 0, 10)
+        await until(registry, 10)
+        async with asyncio.timeout(30):
+            while not log.commits:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await feed(log, 10, 10)  # while that commit is under way
+            while sum(app.worker.behind_of(await log.bounds(EVENTS)).values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            revoking = asyncio.create_task(app.faust.consumer.on_partitions_revoked(app.faust.consumer.assignment()))
+            await asyncio.sleep(0.1)
+            log.may_go_on.set()
+            await revoking
+        committed, bounds = await log.committed(GROUP, EVENTS), await log.bounds(EVENTS)
+        await app.stop()
+    finally:
+        await log.stop()
+        collect_what_faust_left()
+
+    assert committed == {partition: end for partition, (_, end) in bounds.items()}
 
 
 class SlowToRestore(KafkaLog):
