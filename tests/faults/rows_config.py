@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,15 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from config.write_keys import hash_of
 from schemas.times import DAY_MS
+from sinks.analytics import Analytics
+from sinks.migrate import migrate
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
 from streams.log import Log
 from tests.faults.machine import COMMAND, Process, free_port, tidewire
 from tests.faults.rows import Outcome, Scene, row
 from tests.kafka_broker import Kafka
+from tests.sinks.server import Bridge
 
 REFUSES_WITHIN_S = 30.0  # nobody answers at an address: that is found out after 10 s
 GIVE_UP_S = 60.0
@@ -72,7 +76,14 @@ def mistakes_of_one_machine(scene: Scene) -> Outcome:
 def mistakes_with_kafka(scene: Scene) -> Outcome:
     """Topics that are missing or would lose what they hold, more copies than brokers, a folder that is another's."""
     with Kafka(data=scene.folder / "kafka") as kafka:
-        return _outcome(scene.folder, _mistakes_with(kafka), {"TIDEWIRE_LOG": kafka.url}, at_once=1)
+        clickhouse = Bridge(scene.folder / "clickhouse")
+        clickhouse.start()
+        try:
+            settings = {"TIDEWIRE_LOG": kafka.url, "TIDEWIRE_ANALYTICS": clickhouse.url}
+            mistakes = chain(_mistakes_with(kafka), _mistakes_with_clickhouse(clickhouse))
+            return _outcome(scene.folder, mistakes, settings, at_once=1)
+        finally:
+            clickhouse.kill()
 
 
 def _outcome(
@@ -372,6 +383,49 @@ TOPIC_MISTAKES: tuple[tuple[str, dict[str, str], dict[str, str], str], ...] = (
     ("rejected", {"max.message.bytes": "1048588"}, {"max.message.bytes": "18000000"},
      r"'rejected' takes 1048588 bytes at once.*Set max\.message\.bytes="),
 )  # fmt: skip
+
+
+def _mistakes_with_clickhouse(clickhouse: Bridge) -> Iterator[Mistake]:
+    clickhouse.make_trouble(fail=20, fail_code=516, fail_start="")
+    yield Mistake("a wrong password of ClickHouse", r"made by the bridge", ("sink",))
+    clickhouse.make_trouble(fail=0)
+    for what, spoil, says, mend in CLICKHOUSE_MISTAKES:
+        asyncio.run(_by_hand(clickhouse, spoil, migrates=True))
+        yield Mistake(what, says, ("sink",))
+        asyncio.run(_by_hand(clickhouse, mend, migrates=False))
+
+
+CLICKHOUSE_MISTAKES: tuple[tuple[str, tuple[str, ...], str, tuple[str, ...]], ...] = (
+    ("a table that forgets what was inserted",
+     ("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 0",),
+     r"table events of .* does not remember what was inserted .*Run there: ALTER TABLE events MODIFY SETTING",
+     ("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 1000",)),
+    ("a table that keeps every row it is given",
+     ("RENAME TABLE decisions TO kept", "CREATE TABLE decisions AS kept ENGINE = MergeTree ORDER BY tuple()"),
+     r"table decisions of .* is a MergeTree, so what is inserted again counts twice\. It must be a ReplacingMergeTree",
+     ("DROP TABLE decisions", "RENAME TABLE kept TO decisions")),
+    ("tables of a newer program",
+     ("INSERT INTO migrations (name, checksum) VALUES ('9999_newer', 'x')",),
+     r"has migration 9999_newer, which this Tidewire does not know\. Use the newer Tidewire",
+     ("DELETE FROM migrations WHERE name = '9999_newer'",)),
+    ("a migration that was changed",
+     ("INSERT INTO migrations (name, checksum) VALUES ('0001_events', 'other')",),
+     r"migration 0001_events was changed after it was applied.*Put the file back",
+     ()),
+)  # fmt: skip
+"""What somebody does to ClickHouse by hand: in words, as statements, what must be said, and how it is undone."""
+
+
+async def _by_hand(clickhouse: Bridge, statements: Sequence[str], *, migrates: bool) -> None:
+    analytics = Analytics(clickhouse.url)
+    await analytics.start()
+    try:
+        if migrates:
+            await migrate(analytics)
+        for statement in statements:
+            await analytics.command(statement)
+    finally:
+        await analytics.close()
 
 
 @contextmanager
