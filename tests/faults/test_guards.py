@@ -1,0 +1,65 @@
+"""A test of the tests: each guard of the worker is taken away, and a row of the fault matrix notices.
+
+The same row with the guard is green. Without these tests nobody would know whether a green row means that Tidewire is
+right, or that the row looks away.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.rows import Outcome, Row, Scene, all_rows
+
+SEED = 1
+
+
+def the_row(name: str) -> Row:
+    (found,) = (row for row in all_rows() if row.name == name)
+    return found
+
+
+def run(row: Row, folder: Path, without: str = "") -> tuple[Outcome, list[str]]:
+    scene = Scene(row, folder, SEED, without=without)
+    try:
+        outcome = row.run(scene)
+    finally:
+        scene.close()
+    return outcome, row.faults_of(outcome)
+
+
+STEPS = "killed after each step of a checkpoint"
+TWICE = "everything sent twice"
+BACK = "offsets set back to the beginning"
+LATE = "worker stops as it writes to the changelog"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [STEPS, TWICE, BACK, pytest.param(LATE, marks=pytest.mark.kafka)])
+def test_with_every_guard_the_row_is_green(name: str, tmp_path: Path):
+    row = the_row(name)
+
+    _, faults = run(row, tmp_path)
+
+    assert faults == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("guard", "name", "turns"),
+    [
+        ("fence", BACK, "doubled"),
+        ("message_ids", TWICE, "doubled"),
+        ("flush", STEPS, "lost"),
+        ("outputs_first", STEPS, "lost"),
+        pytest.param("epoch", LATE, "wrong", marks=pytest.mark.kafka),
+    ],
+)
+def test_without_a_guard_a_row_turns_red(guard: str, name: str, turns: str, tmp_path: Path):
+    row = the_row(name)
+
+    outcome, faults = run(row, tmp_path, without=guard)
+
+    assert faults, f"row {row.number}, {row.name!r}, does not notice that the guard {guard!r} is gone"
+    assert getattr(outcome, turns), faults
