@@ -31,8 +31,9 @@ from schemas.rejected import Rejected, encode_rejected
 from schemas.times import from_ms
 from sinks.analytics import Analytics, ClickHouseAway, ClickHouseError, RowsRefused
 from sinks.batch import TOPICS, BadRow, Batch, Reader, Rows
+from sinks.events import NAMES as EVENT_NAMES
 from sinks.migrate import migrate
-from sinks.repeats import open_plans, plan_of, records_of
+from sinks.repeats import Plan, has_been_seen, open_plans, plan_of, records_of
 from sinks.watch import watch
 from streams.log import TP, Log, LogBusy, Outgoing, Record, Subscription
 from streams.metrics import SinkMetrics
@@ -43,6 +44,7 @@ GROUP = "tidewire-clickhouse"
 MOST_BYTES = 64 * 1024 * 1024  # of a batch, as the records stand in the log
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0  # between two tries
 POLL_S = 0.5
+OTHERS_WITHIN_S = 30.0  # a member that died is told dead by then
 FEW_ROWS = 1_000  # fewer are not halved for want of memory
 
 _PASSING = (ClickHouseError, LogBusy)  # whose end is waited for
@@ -121,6 +123,7 @@ class ClickHouseSink:
         watching = asyncio.create_task(watch(self._analytics, self.metrics))
         try:
             await self._patiently(lambda: migrate(self._analytics, self._tables), (ClickHouseAway,))
+            self._reader.packer = await self._patiently(lambda: self._analytics.packer("events", EVENT_NAMES))
             subscription = await self._patiently(lambda: self._log.subscribe(GROUP, TOPICS))
             try:
                 while not self._stopping.is_set():
@@ -146,51 +149,77 @@ class ClickHouseSink:
     # --- one batch
 
     async def _turn(self, subscription: Subscription) -> None:
+        assignments = subscription.assignments
         records, offsets = await self._collect(subscription)
         if not records:
             return
-        if self._assignments != subscription.assignments and self._writes_plans:
+        if self._assignments != assignments and self._writes_plans:
             records = await self._carry_out_plans(subscription, records, offsets)
-        if records:
-            await self._store_as_planned(subscription, records, offsets)
+            self._assignments = assignments
+        is_ours = subscription.assignments == assignments  # else some came twice, and others belong to others now
+        if not is_ours or (records and not await self._store_as_planned(subscription, records, offsets)):
+            self._assignments = -1
+            await self._patiently(subscription.rewind)
 
     async def _store_as_planned(
         self, subscription: Subscription, records: Sequence[Record], offsets: Mapping[TP, int]
-    ) -> None:
+    ) -> bool:
+        """Store the records and commit; False if nothing was done, as some are no longer ours to store."""
         plan = plan_of(records)
-        if self._writes_plans:
-            await self._patiently(lambda: subscription.commit(plan.starts, plan.notes))
+        if self._writes_plans and not await self._patiently(lambda: subscription.commit(plan.starts, plan.notes)):
+            return False
         self.metrics.batch_records.observe(len(records))
         batch = await asyncio.to_thread(self._reader.read, records)
         await self.store(batch, plan.name)
         await self._patiently(lambda: subscription.commit(offsets))
+        return True
 
     async def _carry_out_plans(
         self, subscription: Subscription, records: list[Record], offsets: dict[TP, int]
     ) -> list[Record]:
         """Store what was written down and not committed, of the partitions we were given, exactly as it was. Returns
         which of the records at hand, and of those that came meanwhile, are still to be stored."""
-        assignments = subscription.assignments
         stored: dict[TP, int] = {}
         for plan in await self._patiently(lambda: open_plans(self._log, GROUP, TOPICS)):
-            if subscription.assigned & plan.ranges.keys():
-                planned = await self._patiently(partial(records_of, self._log, plan))
-                if planned:
-                    batch = await asyncio.to_thread(self._reader.read, planned)
-                    await self.store(batch, plan.name, is_repeat=True)
-                    stored |= {tp: after for tp, (_, after) in plan.ranges.items()}
-                log.info("plan_carried_out", plan=plan.name, records=len(planned))
-        # It is told done for all its partitions at once, or whoever repeats it would repeat another batch.
+            if subscription.assigned & plan.ranges.keys() and await self._carry_out(plan):
+                stored |= plan.ends
+                await self._tell_others(subscription, plan._replace(is_stored=True))
+        # It is committed for all our partitions at once, or whoever repeats it would repeat another batch.
         while any(offsets.get(tp, 0) < after for tp, after in stored.items() if tp in subscription.assigned):
             if self._stopping.is_set():
                 raise _Stopped
             more, further = await self._collect(subscription)
             records = records + more
             offsets.update(further)
-        if stored:
-            await self._patiently(lambda: subscription.commit(stored))
-        self._assignments = assignments
+        ours = {tp: after for tp, after in stored.items() if tp in offsets}
+        if ours:
+            await self._patiently(lambda: subscription.commit(ours))
         return [each for each in records if each.offset >= stored.get(TP(each.topic, each.partition), 0)]
+
+    async def _carry_out(self, plan: Plan) -> bool:
+        """Store all of the plan; False if its records are no longer what they were."""
+        if not plan.is_stored:
+            planned = await self._patiently(partial(records_of, self._log, plan))
+            log.info("plan_carried_out", plan=plan.name, records=len(planned))
+            if not planned:
+                return False
+            batch = await asyncio.to_thread(self._reader.read, planned)
+            await self.store(batch, plan.name, is_repeat=True)
+        return True
+
+    async def _tell_others(self, subscription: Subscription, plan: Plan) -> None:
+        """A plan of which others own a part stays written down until they have seen it, or are known to be dead."""
+        assignments = subscription.assignments
+        ours, theirs = plan.ranges.keys() & subscription.assigned, plan.ranges.keys() - subscription.assigned
+        if not theirs:
+            return
+        starts = {tp: plan.starts[tp] for tp in ours}
+        await self._patiently(lambda: subscription.commit(starts, plan.notes))
+        until = time.monotonic() + OTHERS_WITHIN_S
+        while subscription.assignments == assignments and time.monotonic() < until and not self._stopping.is_set():
+            if await self._patiently(lambda: has_been_seen(self._log, GROUP, plan, theirs)):
+                return
+            await asyncio.sleep(POLL_S)
 
     async def _collect(self, subscription: Subscription) -> tuple[list[Record], dict[TP, int]]:
         """Records for one batch: as many as it takes, or those that come within the wait after the first."""
@@ -236,8 +265,10 @@ class ClickHouseSink:
         if batch.skipped:
             self.metrics.skipped.inc(batch.skipped)
         bad = list(batch.bad)
-        for i, rows in enumerate(batch.rows):
-            await self._store(rows, bad, name and f"{name}:{i}", is_repeat)
+        told: Counts[str] = Counts()
+        for rows in batch.rows:
+            told[rows.table] += 1
+            await self._store(rows, bad, name and f"{name}:{rows.table}:{told[rows.table]}", is_repeat)
         self._tell(bad)
         # A dead letter that no row can be made of stands in topic `rejected` already.
         letters = [_letter(row) for row in bad if row.origin.topic != "rejected"]
@@ -269,7 +300,7 @@ class ClickHouseSink:
         life = self._life
         started = time.perf_counter()
         try:
-            await self._analytics.insert(rows.table, rows.columns, attempts.token(life))
+            await self._analytics.insert(rows.table, rows.packed or rows.columns, attempts.token(life))
             if attempts.is_repeat and await self._analytics.life() != life:
                 raise ClickHouseAway(f"{self._analytics.place} began anew while rows were repeated.")
         except ClickHouseError as error:

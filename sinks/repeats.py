@@ -32,19 +32,29 @@ class Plan(NamedTuple):
     Attributes:
         name: the same for the same records, and for no others: of a topic that was made anew neither.
         ranges: of each partition the first offset, and the one after the last.
+        is_stored: all of it; then some of its partitions may be missing in `ranges`, as they were committed already.
     """
 
     name: str
     ranges: dict[TP, tuple[int, int]]
+    is_stored: bool = False
 
     @property
     def starts(self) -> dict[TP, int]:
         return {tp: first for tp, (first, _) in self.ranges.items()}
 
     @property
+    def ends(self) -> dict[TP, int]:
+        return {tp: after for tp, (_, after) in self.ranges.items()}
+
+    @property
     def notes(self) -> dict[TP, str]:
         """What to commit beside `starts`."""
-        return {tp: f"{self.name} {first} {after} {len(self.ranges)}" for tp, (first, after) in self.ranges.items()}
+        end = f"{len(self.ranges)}{_STORED * self.is_stored}"
+        return {tp: f"{self.name} {first} {after} {end}" for tp, (first, after) in self.ranges.items()}
+
+
+_STORED = " stored"
 
 
 def plan_of(records: Iterable[Record]) -> Plan:
@@ -58,21 +68,32 @@ def plan_of(records: Iterable[Record]) -> Plan:
 
 
 async def open_plans(log_: Log, group: str, topics: Iterable[str]) -> list[Plan]:
-    """The plans that were written down and not carried out to the end, as far as is known."""
+    """The plans that were written down and not committed to the end, as far as is known."""
     ranges: dict[str, dict[TP, tuple[int, int]]] = defaultdict(dict)
     wanted: dict[str, int] = {}
+    stored: set[str] = set()
     for topic in topics:
         for partition, note in (await log_.notes(group, topic)).items():
-            name, *numbers = note.split(" ")
+            name, *numbers = note.removesuffix(_STORED).split(" ")
             try:
-                first, after, count = map(int, numbers)
+                first, after, wanted[name] = map(int, numbers)
             except ValueError:
                 log.warning("note_not_read", group=group, partition=f"{topic}-{partition}", note=note)
                 continue
             ranges[name][TP(topic, partition)] = first, after
-            wanted[name] = count
-    # Of a plan that was carried out for some partitions, while a rebalance took others away, only those are left.
-    return [Plan(name, of) for name, of in ranges.items() if len(of) == wanted[name]]
+            if note.endswith(_STORED):
+                stored.add(name)
+    # Where a rebalance divided a plan, and some of it was committed before others looked, nobody can make it again.
+    return [Plan(name, of, name in stored) for name, of in ranges.items() if name in stored or len(of) == wanted[name]]
+
+
+async def has_been_seen(log_: Log, group: str, plan: Plan, partitions: Iterable[TP]) -> bool:
+    """Whether whoever owns these partitions of the plan has said that it is stored, or gone on behind it."""
+    unseen = plan._replace(is_stored=False).notes
+    for tp in partitions:
+        if (await log_.notes(group, tp.topic)).get(tp.partition) == unseen[tp]:
+            return False
+    return True
 
 
 async def records_of(log_: Log, plan: Plan) -> Sequence[Record]:

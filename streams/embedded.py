@@ -629,9 +629,10 @@ class EmbeddedSubscription:
             self._positions[tp] = self._positions.pop(tp)
         return found
 
-    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> bool:
         held = {tp: after for tp, after in offsets.items() if tp in self._positions}
         await self._log.commit(self.group, held, notes)
+        return len(held) == len(offsets)
 
     async def rewind(self) -> None:
         self._positions = {tp: self._log.position(self.group, tp) for tp in self._positions}

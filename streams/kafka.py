@@ -493,22 +493,24 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]
             taken[tp] = records
         return taken
 
-    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
-        """As `Subscription.commit`; what a rebalance took from us is left out, and comes again to its new owner."""
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> bool:
+        """As `Subscription.commit`; what a rebalance took from us is left out."""
         held = {tp: after for tp, after in offsets.items() if after <= self._after.get(tp, -1)}
         if len(held) < len(offsets):
             lost = sorted(f"{tp.topic}-{tp.partition}" for tp in offsets.keys() - held.keys())
             log.warning("commit_left_out", group=self._group, partitions=lost)
         if not held:
-            return
+            return not offsets
         try:
             async with asyncio.timeout(self._timeout_s):
                 said = notes or {}
                 await self._consumer.commit({TopicPartition(*tp): (at, said.get(tp, "")) for tp, at in held.items()})
         except (CommitFailedError, IllegalStateError) as error:
             log.warning("commit_refused", group=self._group, error=_short(error))
+            return False
         except (KafkaError, TimeoutError) as error:
             raise LogUnavailable(f"group {self._group!r} cannot commit: {_short(error)}") from error
+        return len(held) == len(offsets)
 
     async def rewind(self) -> None:
         try:

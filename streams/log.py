@@ -99,11 +99,11 @@ class Subscription(Protocol):
     async def poll(self, most: int, timeout_s: float) -> dict[TP, list[Record]]:
         """At most `most` records in all, by partition and in order; empty when none came within `timeout_s`."""
 
-    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> None:
+    async def commit(self, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> bool:
         """The group goes on from these offsets: of each partition, that of the last record done plus one.
 
-        All of it is committed, or nothing. A note stands beside its offset, for `Log.notes`, until the next commit of
-        that partition; it is short.
+        A note stands beside its offset, for `Log.notes`, until the next commit of that partition; it is short. False:
+        some partitions were taken from this member; what is left out of the commit comes again to their new owner.
         """
 
     async def rewind(self) -> None:

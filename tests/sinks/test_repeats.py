@@ -16,7 +16,7 @@ from sinks.analytics import Analytics
 from sinks.batch import TOPICS
 from sinks.clickhouse import FIRST_WAIT_S, GROUP, ClickHouseSink, behind
 from sinks.migrate import migrate
-from sinks.repeats import open_plans, plan_of, records_of
+from sinks.repeats import has_been_seen, open_plans, plan_of, records_of
 from streams.embedded import EmbeddedLog
 from streams.log import TP, Record, Subscription
 from tests.sinks.feed import embedded_log, event_json, portrait, put
@@ -131,16 +131,23 @@ async def test_a_plan_that_was_written_down_is_found_with_its_records(log: Embed
     assert sorted(again) == sorted(records)
 
 
-async def test_a_plan_that_was_done_in_part_is_none_any_more(log: EmbeddedLog) -> None:
+async def test_a_plan_that_was_committed_in_part_is_known_only_if_it_is_said_to_be_stored(log: EmbeddedLog) -> None:
     await some_of_everything(log, range(20))
     member = await log.subscribe(GROUP, TOPICS)
     plan = plan_of(each for of in (await member.poll(100, 1)).values() for each in of)
     await member.commit(plan.starts, plan.notes)
+    first, *others = plan.ranges
 
-    done = next(iter(plan.ranges))
-    await member.commit({done: plan.ranges[done][1]})
+    await member.commit({first: plan.ends[first]})
+    in_part = await open_plans(log, GROUP, TOPICS)
+    said = plan._replace(is_stored=True)
+    await member.commit({others[0]: plan.starts[others[0]]}, said.notes)
+    (stored,) = await open_plans(log, GROUP, TOPICS)
 
-    assert await open_plans(log, GROUP, TOPICS) == []
+    assert in_part == []
+    assert (stored.name, stored.is_stored, set(stored.ranges)) == (plan.name, True, set(others))
+    assert await has_been_seen(log, GROUP, plan, [first, others[0]])
+    assert not await has_been_seen(log, GROUP, plan, others)
 
 
 # --- tokens
@@ -285,7 +292,7 @@ async def test_a_life_that_ends_between_an_insert_and_its_check_is_noticed(
 
     await caught_up(log, server)
 
-    first, second = [token.split(":")[2] for token in tokens][:2]
+    first, second = [token.split(":")[-2] for token in tokens][:2]
     assert first == "one"
     assert second not in ("one", "two")
 
@@ -314,6 +321,36 @@ async def test_another_member_carries_out_the_plan_of_one_that_died(log: Embedde
     await task
 
     assert await server.query(RAW) == [{"rows": at, "ids": at}]
+
+
+async def test_a_plan_whose_partitions_went_to_two_members_is_stored_once_by_both(
+    log: EmbeddedLog, server: Analytics
+) -> None:
+    await some_of_everything(log, range(130))
+    await killed(log, server, "before the inserts")
+    await some_of_everything(log, range(130, 500))
+    sinks = [ClickHouseSink(log, server, (), Settings(), first_wait_s=0.1) for _ in range(2)]
+    subscribe: Callable[..., Any] = log.subscribe
+    members = asyncio.Barrier(2)
+
+    async def subscribe_together(group: str, topics: Any) -> Subscription:
+        member: Subscription = await subscribe(group, topics)
+        await members.wait()  # so that neither has all partitions when it looks for plans
+        return member
+
+    log.subscribe = subscribe_together  # type: ignore[method-assign]
+
+    tasks = [asyncio.create_task(sink.run()) for sink in sinks]
+    async with asyncio.timeout(30):
+        while await behind(log):
+            await log.grown(0.02)
+    for sink in sinks:
+        await sink.stop()
+    await asyncio.gather(*tasks)
+
+    assert all(sink.metrics.inserts.labels("events")._value.get() for sink in sinks)
+    assert await server.query(RAW) == [{"rows": 500, "ids": 500}]
+    assert await server.query(RAW_PEOPLE) == [{"rows": 500, "ids": 500}]
 
 
 async def test_it_tries_at_most_once_a_second(log: EmbeddedLog, server: Analytics, bridge: Bridge) -> None:
