@@ -143,6 +143,10 @@ async def _start_behind(
     settings, log_ = running.settings, running.log
     fold = Fold(load_processors(settings.config))
     running.check = fold.check
+    if "worker" in roles:
+        from streams.versions import refuse_newer_states
+
+        await refuse_newer_states(log_, fold)
     if roles & {"sink", "dashboard"}:
         from sinks.analytics import Analytics
         from sinks.migrate import migrate

@@ -20,15 +20,18 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from config.write_keys import hash_of
+from schemas.customer import Customer, Part
+from schemas.keyed import encode_state
 from schemas.times import DAY_MS
 from sinks.analytics import Analytics
 from sinks.migrate import migrate
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
-from streams.log import Log
+from streams.log import Log, Outgoing
 from tests.faults.machine import COMMAND, Process, free_port, tidewire
 from tests.faults.rows import Outcome, Scene, row
 from tests.kafka_broker import Kafka
@@ -179,6 +182,22 @@ def _embedded(folder: Path, **topics: tuple[int, int | None]) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def _newer_state(folder: Path) -> Iterator[None]:
+    """A person's state as a program wrote it that is newer than this one."""
+    sections = {"orders:99": msgspec.Raw(msgspec.msgpack.encode([]))}
+    state = encode_state(Customer(parts={"default/u:ann": Part(sections=sections)}))
+
+    async def write() -> None:
+        await _create(log, {"customers": (PARTITIONS, None)})
+        await log.append("customers", [Outgoing(b"default/u:ann", state)])
+
+    (folder / "data").mkdir()
+    log = EmbeddedLog(folder / "data" / "log.db", fsync=False)
+    asyncio.run(_with_log(log, write))
+    yield
+
+
 async def _make_topics(log: Log, topics: Mapping[str, tuple[int, int | None]]) -> None:
     await _with_log(log, lambda: _create(log, topics))
 
@@ -266,6 +285,8 @@ MISTAKES = (
     Mistake("settings of a processor there is not",
             r'ordres\.yaml: there is no processor named "ordres"\. Did you mean "orders"',
             files={"processors/ordres.yaml": "x: 1\n"}),
+    Mistake("states of a newer processor", r"holds states of processor orders in version 99, this program knows version 1:",
+            before=_newer_state),
     Mistake("an unknown setting of a processor", r'visits\.yaml:1: "gap": .*Settings are: ',
             files={"processors/visits.yaml": "gap: 1\n"}),
     # addresses
