@@ -285,7 +285,7 @@ MISTAKES = (
     Mistake("settings of a processor there is not",
             r'ordres\.yaml: there is no processor named "ordres"\. Did you mean "orders"',
             files={"processors/ordres.yaml": "x: 1\n"}),
-    Mistake("states of a newer processor", r"holds states of processor orders in version 99, this program knows version 1:",
+    Mistake("states of a newer processor", r"holds states of processor orders in version 99, this program knows",
             before=_newer_state),
     Mistake("an unknown setting of a processor", r'visits\.yaml:1: "gap": .*Settings are: ',
             files={"processors/visits.yaml": "gap: 1\n"}),
