@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,8 +29,11 @@ from typing import IO, Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+import lz4.frame
+
 from schemas.errors import ConfigError, TidewireError, Unreachable
 from sinks.clickhouse_types import Answer, read_answer
+from sinks.native import Packed, Packer
 
 READERS = 4  # queries at a time; more wait
 LONGEST_QUERY_S = 30.0
@@ -220,8 +223,18 @@ class Analytics:
 
     # --- writing
 
-    async def insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str = "") -> None:
-        """Store the rows, given by column; columns that are not given take their defaults.
+    async def packer(self, table: str, names: Sequence[str]) -> Packer:
+        """What encodes rows of these columns of the table for `insert`, in any thread.
+
+        Raises:
+            ClickHouseError: the table has no such column.
+            ClickHouseAway: no answer.
+        """
+        types = await self._in(self._writing, self._with_client, None, partial(self._types_of, table, names))
+        return Packer({name: types[name] for name in names})
+
+    async def insert(self, table: str, columns: Mapping[str, Sequence[Any]] | Packed, token: str = "") -> None:
+        """Store the rows, given by column, or packed; columns that are not given take their defaults.
 
         Times are whole milliseconds since 1970, days whole days since 1970, JSON is text. With a token nothing is
         stored if an insert with the same token was, among the last 1,000 of the table; see `sinks.repeats`.
@@ -232,21 +245,33 @@ class Analytics:
         """
         await self._in(self._writing, self._with_client, None, partial(self._insert, table, columns, token))
 
-    def _insert(self, table: str, columns: Mapping[str, Sequence[Any]], token: str, client: Any) -> None:
+    def _insert(self, table: str, columns: Mapping[str, Sequence[Any]] | Packed, token: str, client: Any) -> None:
+        settings = _texts(_WRITE_SETTINGS | _token(token))
+        if isinstance(columns, Packed):
+            if self.place.path is not None:  # by way of a file
+                client.raw_insert(f"`{table}`", columns.names, columns.blocks, settings, "Native")
+            else:
+                client.raw_insert(f"`{table}`", columns.names, columns.compressed(), settings, "Native", "lz4")
+            return
+        types = self._types_of(table, columns, client)
+        client.insert(
+            f"`{table}`", list(columns.values()), list(columns), column_oriented=True,
+            column_type_names=[types[name] for name in columns], settings=settings,
+        )  # fmt: skip
+
+    def _types_of(self, table: str, names: Iterable[str], client: Any) -> dict[str, str]:
         types = self._types.get(table)
-        if types is None or not columns.keys() <= types.keys():
+        wanted = set(names)
+        if types is None or not wanted <= types.keys():
             answer = client.raw_query(
                 "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {table:String}",
                 {"table": table}, None, _FORMAT,
             )  # fmt: skip
             types = self._types[table] = dict(read_answer(answer).rows)
-        absent = columns.keys() - types.keys()
+        absent = wanted - types.keys()
         if absent:
             raise ClickHouseError(f"table {table!r} has no column {min(absent)!r}; was it changed by hand?")
-        client.insert(
-            f"`{table}`", list(columns.values()), list(columns), column_oriented=True,
-            column_type_names=[types[name] for name in columns], settings=_texts(_WRITE_SETTINGS | _token(token)),
-        )  # fmt: skip
+        return types
 
     async def life(self) -> str:
         """An id of the process that runs ClickHouse now: another one after it began anew.
@@ -293,6 +318,9 @@ class Analytics:
         await self._in(self._writing, self._with_client, None, partial(self._load, table, file))
 
     def _load(self, table: str, file: Path, client: Any) -> None:
+        with lz4.frame.open(file) as rows:
+            if not rows.read(1):  # a server takes no empty insert
+                return
         settings = {"max_partitions_per_insert_block": 1_000, "optimize_on_insert": 0,
                     "input_format_skip_unknown_fields": 0}  # fmt: skip
         if self.place.path is not None:

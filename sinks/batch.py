@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -16,6 +18,7 @@ from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line, encode_json
 from sinks.events import NAMES as EVENT_NAMES
 from sinks.events import row_of, tombstone_columns
+from sinks.native import NotPacked, Packed, Packer
 from sinks.plain_events import plain_row
 from sinks.portraits import decode_portrait, identity_columns, newest_identities, people_columns
 from sinks.tables import columns_from, stored_ms
@@ -32,11 +35,15 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, OverflowError, Recursion
 
 
 class Rows(NamedTuple):
-    """Rows of one table, by column. `origins` are the records they came from, in the same order."""
+    """Rows of one table, by column. `origins` are the records they came from, in the same order.
+
+    `packed` are the same rows, encoded as `Analytics.insert` takes them too; None where they are not.
+    """
 
     table: str
     columns: Mapping[str, Sequence[Any]]
     origins: Sequence[Record]
+    packed: Packed | None = None
 
     def halves(self) -> list[Rows]:
         """The same rows as two, the second half first."""
@@ -98,9 +105,14 @@ class Batch:
 
 
 class Reader:
-    """Makes rows of records. `tables` are those of processors."""
+    """Makes rows of records. `tables` are those of processors.
+
+    Attributes:
+        packer: encodes events while they are read, by the columns `sinks.events.NAMES`; None: they stay columns.
+    """
 
     def __init__(self, tables: Iterable[Table]) -> None:
+        self.packer: Packer | None = None
         self._decode_values = {table.name: msgspec.json.Decoder(table.row).decode for table in tables}
 
     def read(self, records: Iterable[Record]) -> Batch:
@@ -116,28 +128,22 @@ class Reader:
         return batch
 
     def _events(self, records: Sequence[Record], batch: Batch) -> None:
-        columns: Columns = {name: [] for name in EVENT_NAMES}
-        origins: list[Record] = []
+        made = _EventRows(self.packer)
         for begin in range(0, len(records), AT_ONCE):
-            made: list[tuple[Any, ...]] = []
+            rows: list[tuple[Any, ...]] = []
             for record in records[begin : begin + AT_ONCE]:
                 if record.headers and is_internal(record.headers):  # the customer stage's own; no event
                     continue
-                row = plain_row(record.value) if record.value else None
                 try:
-                    if row is None:
-                        row = row_of(decode_event(record.value))
+                    rows.append(_event_row(record))
+                    made.origins.append(record)
                 except UnicodeDecodeError as error:
                     batch.spoil("events", record, str(error))
                 except (Refused, RecursionError):
                     batch.skipped += 1
-                else:
-                    made.append(row)
-                    origins.append(record)
-            for column, values in zip(columns.values(), zip(*made, strict=True), strict=False):  # none where none is
-                column.extend(values)
-        if origins:
-            batch.rows.append(Rows("events", columns, origins))
+            made.add(rows)
+        if made.origins:
+            batch.rows.append(made.rows())
 
     def _portraits(self, records: Sequence[Record], batch: Batch) -> None:
         portraits, origins = _decoded(records, decode_portrait, "people", batch)
@@ -176,6 +182,62 @@ class Reader:
                 except (Refused, RecursionError):  # it never was an event, so no row is there
                     continue
         batch.add("events", refused, of, tombstone_columns)
+
+
+def _event_row(record: Record) -> tuple[Any, ...]:
+    row = plain_row(record.value) if record.value else None
+    return row_of(decode_event(record.value)) if row is None else row
+
+
+class _EventRows:
+    """Rows of events, chunk after chunk: packed where there is a packer, else by column."""
+
+    def __init__(self, packer: Packer | None) -> None:
+        self.origins: list[Record] = []
+        self._packer = packer
+        self._blocks: list[bytes] = []
+        self._columns: Columns = {name: [] for name in EVENT_NAMES}
+
+    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
+        if self._packer is not None:
+            with suppress(NotPacked):  # ClickHouse will be asked which row it is
+                self._blocks.append(self._packer.block(list(zip(*rows, strict=True))))
+                return
+            self._packer = None
+            self._blocks.clear()
+            rows = list(map(_event_row, self.origins))
+        for column, values in zip(self._columns.values(), zip(*rows, strict=True), strict=True):
+            column.extend(values)
+
+    def rows(self) -> Rows:
+        if self._packer is None:
+            return Rows("events", self._columns, self.origins)
+        return Rows("events", _Again(self.origins), self.origins, Packed(EVENT_NAMES, self._blocks))
+
+
+class _Again(Mapping[str, Sequence[Any]]):
+    """The columns of events that are packed, made once more of their records if somebody asks.
+
+    That is where ClickHouse refuses one of them; else columns would be kept for nothing.
+    """
+
+    def __init__(self, origins: Sequence[Record]) -> None:
+        self._origins = origins
+
+    @cached_property
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        return dict(zip(EVENT_NAMES, zip(*map(_event_row, self._origins), strict=True), strict=True))
+
+    def __getitem__(self, name: str) -> Sequence[Any]:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(EVENT_NAMES)
+
+    def __len__(self) -> int:
+        return len(EVENT_NAMES)
 
 
 class _TableRow(msgspec.Struct):
