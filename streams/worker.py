@@ -51,6 +51,8 @@ TICK_EVERY_S = 1.0
 LIVE_EVERY_S = 0.5
 MOST_TICKS = 2_000  # timers of one partition sent at once
 LONGEST_CHECKPOINT_S = 20.0  # that somebody waits for who leaves
+PATIENCE = 4  # a checkpoint that took long makes the next wait so many times as long…
+LONGEST_INTERVAL_S = 1.0  # …but no longer than this: who changes often is then written once
 MOST_DIRTY_CHECKPOINTS = 4  # how far processing may run ahead of a slow checkpoint
 
 LARGEST_STATE_BYTES = 8 * 1024 * 1024  # the log takes records of twice that
@@ -182,7 +184,7 @@ class Worker(Generic[S]):
         self._reading = reading
         self._metrics = metrics
         self._checkpoint_records = checkpoint_records
-        self._checkpoint_s = checkpoint_ms / 1000
+        self._checkpoint_s = self._interval_s = checkpoint_ms / 1000
         self._most_hot = max(100, hot_states // log_.partitions(EVENTS))
         self._lease_s = lease_s
         self._outbox = Outbox(stage.table_of)
@@ -299,7 +301,7 @@ class Worker(Generic[S]):
             owned.waiting.append(records)
             return
         if not self._due_at:
-            self._due_at = time.monotonic() + self._checkpoint_s
+            self._due_at = time.monotonic() + self._interval_s
         if records[0].offset > owned.next:  # markers of transactions make such gaps; nothing else should
             log.warning("offsets_skipped", partition=partition, expected=owned.next, found=records[0].offset)
         try:
@@ -463,7 +465,9 @@ class Worker(Generic[S]):
                     owned.since[:0] = since
                 self._must_repeat, self._due_at = True, self._due_at or began
                 raise
-            self._metrics.checkpoint_seconds.observe(time.monotonic() - began)
+            took_s = time.monotonic() - began
+            self._interval_s = max(self._checkpoint_s, min(PATIENCE * took_s, LONGEST_INTERVAL_S))
+            self._metrics.checkpoint_seconds.observe(took_s)
             self._metrics.checkpoint_customers.inc(sum(len(encoded.states) for _, encoded in taken.encoded))
 
     async def _take(self) -> _Taken[S]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -403,3 +404,25 @@ async def test_people_leave_memory_and_come_back_from_the_disk(shop: Shop):
     assert in_memory == PARTITIONS * 100
     portraits = await shop.portraits()
     assert all(messages(portraits[f"w/u:u{i}"]) == {f"m{i}": 1, f"m{people + i}": 1} for i in range(people))
+
+
+async def test_checkpoints_that_take_long_come_less_often_but_never_seldom(shop: Shop, monkeypatch):
+    append, delay_s = shop.log.append, [0.05]
+
+    async def slow(topic: str, records):  # type: ignore[no-untyped-def]
+        await asyncio.sleep(delay_s[0] if topic == CHANGELOG else 0)
+        return await append(topic, records)
+
+    async with shop.worker() as worker:
+        worker._checkpoint_s = 0.01
+        monkeypatch.setattr(shop.log, "append", slow)
+        intervals = []
+        for delay_s[0] in (0.05, 0.5, 0.0):
+            await shop.send(an_event(len(intervals), user="u"))
+            await shop.feed(worker)
+            await worker.checkpoint()
+            intervals.append(worker._interval_s)
+
+    assert 0.2 <= intervals[0] < 1.0
+    assert intervals[1] == 1.0
+    assert intervals[2] < intervals[1]
