@@ -36,6 +36,8 @@ MOST_WAITING_BYTES = 64 * 1024 * 1024  # of appends not yet committed; beyond it
 KEEP_HOUSE_EVERY_S = 60.0
 CLEAN_AFTER_RECORDS = 50_000  # a compacted partition is cleaned when so many records, and half of it, are new
 CHUNK = 5_000  # rows deleted in one transaction, so that appends wait little
+TAIL_BYTES = 64 * 1024 * 1024  # of the newest records of all topics, kept for those who read just behind the end
+_RECORD_BYTES = 250  # of a record in memory beside its key and value
 
 _PARTITION_BITS, _OFFSET_BITS = 10, 41
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
@@ -70,7 +72,7 @@ class LogInUse(Unreachable):
 class _Topic:
     """What is held in memory of a topic."""
 
-    __slots__ = ("first", "id", "name", "next", "number", "partitions", "retention_ms", "turn")
+    __slots__ = ("first", "id", "is_read", "name", "next", "number", "partitions", "retention_ms", "tails", "turn")
 
     def __init__(self, number: int, name: str, id: str, partitions: int, retention_ms: int | None) -> None:
         self.number, self.name, self.id = number, name, id
@@ -78,9 +80,49 @@ class _Topic:
         self.first = [0] * partitions
         self.next = [0] * partitions
         self.turn = 0  # which partition a record without a key goes to
+        self.is_read = False
+        self.tails = [_Tail() for _ in range(partitions)]
 
     def place(self, partition: int, offset: int) -> int:
         return (self.number << _PARTITION_BITS | partition) << _OFFSET_BITS | offset
+
+
+class _Tail:
+    """The newest records of a partition, without a gap, up to its end."""
+
+    __slots__ = ("records", "size")
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.size = 0
+
+    def add(self, records: list[Record]) -> int:
+        """Returns by how many bytes it grew."""
+        before = self.size
+        if self.records and self.records[-1].offset + 1 != records[0].offset:
+            self.records, self.size = [], 0
+        self.records += records
+        self.size += sum(map(_bytes_of, records))
+        return self.size - before
+
+    def halve(self) -> int:
+        """Let go of the older half; returns how many bytes that frees."""
+        middle = (len(self.records) + 1) // 2
+        freed = sum(map(_bytes_of, self.records[:middle]))
+        del self.records[:middle]
+        self.size -= freed
+        return freed
+
+    def read(self, offset: int, most: int) -> list[Record]:
+        """Records from `offset` on; empty where it reaches further back."""
+        if not self.records:
+            return []
+        start = offset - self.records[0].offset
+        return self.records[start : start + most] if start >= 0 else []
+
+
+def _bytes_of(record: Record) -> int:
+    return _RECORD_BYTES + len(record.key or b"") + len(record.value or b"")
 
 
 class _Append:
@@ -104,6 +146,7 @@ class EmbeddedLog:
         self._topics: dict[str, _Topic] = {}
         self._waiting: list[_Append] = []
         self._waiting_bytes = 0
+        self._tail_bytes = 0
         self._commits: dict[tuple[str, str, int], tuple[int, str]] = {}  # offset and note
         self._committed: dict[tuple[str, str, int], int] = {}
         self._notes: dict[tuple[str, str, int], str] = {}  # of commits that have one
@@ -296,7 +339,7 @@ class EmbeddedLog:
                 commits, self._commits = self._commits, {}
                 waiters, self._commit_waiters = self._commit_waiters, []
                 try:
-                    placed = await self._in_writer(self._write, appends, commits)
+                    placed, now_ms = await self._in_writer(self._write, appends, commits)
                 except sqlite3.Error as error:
                     log.error("log_write_failed", path=str(self.path), error=str(error))
                     for waiting in (*(append.done for append in appends), *waiters):
@@ -311,6 +354,8 @@ class EmbeddedLog:
                         append.topic.next[place.partition] = max(
                             append.topic.next[place.partition], place.first + place.count
                         )
+                        if append.topic.is_read:
+                            self._keep(append.topic, place, append.by_partition[place.partition], now_ms)
                     if not append.done.done():
                         append.done.set_result(places)
                 for waiter in waiters:
@@ -321,9 +366,20 @@ class EmbeddedLog:
         finally:
             self._flusher = None
 
+    def _keep(self, topic: _Topic, place: Placed, records: list[Outgoing], now_ms: int) -> None:
+        """Keep what was just committed for its readers."""
+        name, partition, first, _ = topic.name, *place
+        self._tail_bytes += topic.tails[partition].add([
+            Record(name, partition, offset, now_ms, key, value, headers)
+            for offset, (key, value, _, headers) in enumerate(records, first)
+        ])  # fmt: skip
+        while self._tail_bytes > TAIL_BYTES:
+            tails = (tail for each in self._topics.values() for tail in each.tails)
+            self._tail_bytes -= max(tails, key=lambda tail: tail.size).halve()
+
     def _write(
         self, appends: list[_Append], commits: dict[tuple[str, str, int], tuple[int, str]]
-    ) -> list[list[Placed]]:  # fmt: skip
+    ) -> tuple[list[list[Placed]], int]:
         now_ms = time.time_ns() // 1_000_000
         rows: list[tuple[int, int, bytes | None, bytes | None, bytes | None]] = []
         ends: dict[tuple[int, int], int] = {}
@@ -352,7 +408,7 @@ class EmbeddedLog:
             )
             noted = [(*of, note) for of, (_, note) in commits.items() if note or self._notes.get(of)]
             db.executemany("insert or replace into notes values(?,?,?,?)", noted)
-        return placed
+        return placed, now_ms
 
     def _wake(self) -> None:
         waiting, self._growth = self._growth, set()
@@ -381,8 +437,11 @@ class EmbeddedLog:
 
     async def read(self, tp: TP, offset: int, most: int) -> list[Record]:
         known = self._topic(tp.topic)
+        known.is_read = True
         if offset >= known.next[tp.partition]:
             return []
+        if kept := known.tails[tp.partition].read(offset, most):
+            return kept
         return await self._in_reader(self._read, known, tp.partition, max(offset, known.first[tp.partition]), most)
 
     def _read(self, topic: _Topic, partition: int, offset: int, most: int) -> list[Record]:
