@@ -369,13 +369,16 @@ class CustomerStage:
             hand_over(key, customer, customer.redirect, out)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
-        out.begin(record, message.at_ms)
+        at_ms = message.at_ms
+        if 0 < record.timestamp_ms < at_ms:  # the worker's clock is ahead of the log's: it sends the tick again later
+            at_ms = record.timestamp_ms
+        out.begin(record, at_ms)
         for part_key, part in list(customer.parts.items()):
-            if not part.timers or min(part.timers.values()) > message.at_ms:
+            if not part.timers or min(part.timers.values()) > at_ms:
                 continue
             before = encode_state(part) if self.is_careful else b""
             try:
-                done = self.fold.on_timers(part, message.at_ms, Person(key, part_key, part.applied))
+                done = self.fold.on_timers(part, at_ms, Person(key, part_key, part.applied))
             except ProcessorFailed as failed:
                 if not self.is_careful:
                     raise

@@ -48,6 +48,7 @@ SLICE = 250  # records handled between two turns of the event loop, so that requ
 ENCODE_SLICE = 500  # states encoded between two turns
 PORTRAIT_SLICE = 100  # likewise portraits
 TICK_EVERY_S = 1.0
+TICK_AGAIN_S = 30.0  # a timer that is still there then is told again: the clock of the log may have been behind
 LIVE_EVERY_S = 0.5
 MOST_TICKS = 2_000  # timers of one partition sent at once
 LONGEST_CHECKPOINT_S = 20.0  # that somebody waits for who leaves
@@ -149,7 +150,7 @@ class _Owned(Generic[S]):
         self.limit = DeadLetterLimit()
         self.limit.go_on(states.free_until)
         self.last_ms = 0
-        self.ticking: dict[str, int] = {}
+        self.ticking: dict[str, tuple[int, float]] = {}
 
     @property
     def oldest_ms(self) -> int:
@@ -576,7 +577,8 @@ class Worker(Generic[S]):
             self._metrics.store_bytes.labels(number).set(size_bytes)
 
     async def _send_ticks(self, clock_ms: int) -> None:
-        """Send the timers that are due to their persons. The only clock of the stage; it never goes back."""
+        """Send the timers that are due to their persons. The only clock of the stage; it never goes back. Where it is
+        ahead of the log's, the stage goes by the log's: a timer may be late, and is never early."""
         now_ms = self._latest_ms = max(self._latest_ms, clock_ms)
         async with self._lock:
             ticks = []
@@ -584,12 +586,17 @@ class Worker(Generic[S]):
                 if owned.is_standing:
                     continue
                 due = owned.states.due(now_ms, MOST_TICKS)
-                ticking = {key: due_ms for due_ms, key in due}
-                for key, due_ms in ticking.items():
-                    if owned.ticking.get(key) != due_ms:
+                ticking: dict[str, tuple[int, float]] = {}
+                for due_ms, key in due:
+                    before_ms, again_at = owned.ticking.get(key, (0, 0.0))
+                    if before_ms == due_ms and time.monotonic() < again_at:
+                        ticking[key] = before_ms, again_at
+                        continue
+                    ticking[key] = due_ms, time.monotonic() + TICK_AGAIN_S
+                    if before_ms != due_ms:
                         self._metrics.timers_late_seconds.observe((now_ms - due_ms) / 1000)
-                        tick = Tick(to=key, origin="", at_ms=now_ms)
-                        ticks.append(Outgoing(key.encode(), encode_internal(tick), partition, HEADERS))
+                    tick = Tick(to=key, origin="", at_ms=now_ms)
+                    ticks.append(Outgoing(key.encode(), encode_internal(tick), partition, HEADERS))
                 owned.ticking = ticking
         if ticks:
             self._sender.hand_over({EVENTS: ticks})

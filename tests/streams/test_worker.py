@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -373,6 +374,29 @@ async def test_a_timer_fires_once_after_it_is_due_and_not_before(shop: Shop):
     assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {"tea": 1}}
     (row,) = {(r := decode_table_row(record.value or b"")).version: r for record in await shop.all("rows")}.values()
     assert row.values == {"message": "tea", "fired": 1}
+
+
+async def test_a_timer_is_not_early_by_the_clock_of_the_log_when_that_of_the_worker_is_ahead(shop: Shop, monkeypatch):
+    monkeypatch.setattr("streams.worker.TICK_AGAIN_S", 0.0)
+    fold = Fold([ReminderProcessor()])
+    almost_a_minute_ago = datetime.now(UTC) - timedelta(seconds=58)
+    event = msgspec.structs.replace(an_event(1, user="u", message_id="tea"), received_at=almost_a_minute_ago)
+    hour_ms = 3_600_000
+    await shop.send(event)
+    async with shop.worker(fold) as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        while not (await shop.portraits())["w/u:u"]["reminders"]["fired"]:
+            await worker._send_ticks(time.time_ns() // 1_000_000 + hour_ms)
+            await worker._sender.sent(worker._sender._handed_over)
+            await shop.feed(worker)
+            await worker.checkpoint()
+            await asyncio.sleep(0.1)
+
+    fired = await shop.all("rows")
+    ticks = [record for record in await shop.all(EVENTS) if record.headers]
+    assert len(ticks) > 1
+    assert min(record.timestamp_ms for record in fired) >= event.received_ms + 60_000
 
 
 async def test_a_worker_that_stood_still_writes_nothing_more(shop: Shop):
