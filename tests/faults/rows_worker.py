@@ -147,7 +147,7 @@ def rebalance_storm(scene: Scene) -> Outcome:
     )  # fmt: skip
 
 
-@row("7", "state disk lost", limit_s=20)
+@row("7", "state disk lost", limit_s=60)
 def state_disk_lost(scene: Scene) -> Outcome:
     """Both workers are killed at once and their folders deleted (LONG=1: one of them, too): the changelog has
     everything."""
