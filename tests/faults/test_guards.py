@@ -46,6 +46,14 @@ def test_with_every_guard_the_row_is_green(name: str, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.kafka
+def test_without_its_lease_a_late_writer_does_no_harm_as_its_epoch_is_old(tmp_path: Path):
+    _, faults = run(the_row(LATE), tmp_path, without="lease")
+
+    assert faults == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guard", "name", "turns"),
     [
@@ -53,7 +61,7 @@ def test_with_every_guard_the_row_is_green(name: str, tmp_path: Path):
         ("message_ids", TWICE, "doubled"),
         ("flush", STEPS, "lost"),
         ("outputs_first", STEPS, "lost"),
-        pytest.param("epoch", LATE, "wrong", marks=pytest.mark.kafka),
+        pytest.param("ownership", LATE, "wrong", marks=pytest.mark.kafka),
     ],
 )
 def test_without_a_guard_a_row_turns_red(guard: str, name: str, turns: str, tmp_path: Path):

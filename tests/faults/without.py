@@ -87,8 +87,16 @@ def outputs_first() -> None:
     Worker._land = send_last  # type: ignore[method-assign]
 
 
-def epoch() -> None:
-    """What a former owner wrote late counts as well as what the owner wrote: nobody compares, nobody repairs."""
+def lease() -> None:
+    """A worker that stood still for long does not ask itself whether others own its partitions by now."""
+    assert Worker._check_lease
+    Worker._check_lease = lambda self: None  # type: ignore[method-assign]
+
+
+def ownership() -> None:
+    """No lease, and what a former owner wrote late counts as well as what the owner wrote: nobody compares, nobody
+    repairs."""
+    lease()
 
     async def no_repair(self: Any, *ignored: Any) -> None:
         pass
@@ -100,7 +108,7 @@ def epoch() -> None:
 
 
 GUARDS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (nothing, fence, message_ids, flush, outputs_first, epoch)
+    each.__name__: each for each in (nothing, fence, message_ids, flush, outputs_first, lease, ownership)
 }
 
 

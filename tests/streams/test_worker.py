@@ -86,6 +86,8 @@ class Reader:
 class Shop:
     """A log and the workers that come and go."""
 
+    newest: Worker[Customer]
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = EmbeddedLog(folder / "log.db", fsync=False)
@@ -108,9 +110,10 @@ class Shop:
             checkpoint_records=1_000_000, checkpoint_ms=3_600_000, hot_states=100,
         )  # fmt: skip
         self.generation += 1
+        self.newest = worker
         await worker.start(fail)
-        await worker.own(range(PARTITIONS), self.generation)
         try:
+            await worker.own(range(PARTITIONS), self.generation)
             yield worker
         finally:
             if stops:
