@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import http.client
+import json
+import random
 import time
-from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from urllib.parse import urlsplit
 
 from sinks.batch import TOPICS as SINK_TOPICS
 from streams.lag import SINK_GROUP, STAGE_GROUP, STAGE_TOPICS
 from streams.log import TP, Log, LogBusy, Outgoing
+from tests.faults.clock import REMIND_ME, program
 from tests.faults.cluster import Cluster, wait_for
 from tests.faults.machine import tidewire
 from tests.faults.rows import Outcome, Scene, row
-from tests.faults.stories import CLOCKS, POISONED_BODIES, by_wrong_clocks, crowded, poisoned, poisons, twice
+from tests.faults.stories import CLOCKS, POISONED_BODIES, by_wrong_clocks, crowded, iso, poisoned, poisons, twice
 from tests.faults.traffic import HEADERS, Json, shop_story
 
 FASTER_THAN_LIVE = 5.0
@@ -24,6 +28,7 @@ LEAVES_WITHIN_S = 30.0
 ANSWERED_WITHIN_S = 1.0
 CLOSE = timedelta(milliseconds=2)  # beside the time for which a request was on its way
 STOPS_WITHIN_S = 20.0
+FIRES_WITHIN_S = 60.0  # a timer that was told too early is told again after half a minute
 MOST_DEAD_IN_A_ROW = 100
 
 
@@ -158,6 +163,45 @@ def _misdated(scene: Scene, stored: Iterable[Json]) -> Iterable[str]:
     yield from (f"{what}, of {count} events" for what, count in wrong.items())
     if missing:
         yield f"the fault did not happen: no event by clocks {sorted(missing)}"
+
+
+@row("24", "workers whose clocks are an hour off", limit_s=60)
+def wrong_worker_clocks(scene: Scene) -> Outcome:
+    """Of two workers one is an hour ahead and one an hour behind. No timer fires before it is due by the clock of
+    the log; those of the worker that is behind are late, and fire once its partitions are the other's."""
+    cluster = scene.begin(workers=0)
+    ahead = cluster.role("worker", "ahead", program=program(3_600))
+    behind = cluster.role("worker", "behind", program=program(-3_600))
+    cluster.wait_until_owned()
+    with scene.traffic(rate=200, story=_reminders, duplicates=0.02, mistakes=0.0) as traffic:
+        traffic.wait_for(scene.size(400, 4_000))
+    sent = len(scene.ledger.taken)
+    wait_for(lambda: len(_fired(cluster)) > sent // 10, FIRES_WITHIN_S, "no timer fires", ahead.told)
+    assert behind.stop() == 0, behind.told()
+    scene.fault_over()
+    wait_for(lambda: len(_fired(cluster)) >= sent, FIRES_WITHIN_S, "not every timer fires", ahead.told)
+    recovery_s = scene.settle()
+    fired = _fired(cluster)
+    early = [about for about, decisions in fired.items() if min(decisions.values()) < 0]
+    doubled = sum(len(decisions) - 1 for decisions in fired.values())
+    wrong = f"{len(early)} timers fired early: {early[:3]}" if early else ""
+    return Outcome(len(scene.ledger.taken.keys() - fired.keys()), doubled, recovery_s, wrong)
+
+
+def _reminders(rng: random.Random, number: int) -> Iterator[Json]:
+    for n in count():
+        yield {"messageId": f"r{number}-{n}", "type": "track", "event": REMIND_ME, "userId": f"r{number}-{n % 97}",
+               "timestamp": iso(datetime.now(UTC))}  # fmt: skip
+
+
+def _fired(cluster: Cluster) -> dict[str, dict[str, float]]:
+    """By timer the decisions that it fired, each with how late it was, in ms and by the clock of the log."""
+    fired: dict[str, dict[str, float]] = defaultdict(dict)
+    for record in cluster.read("decisions"):
+        line = json.loads(record.value or b"{}")
+        if line["kind"] == "reminded":
+            fired[line["about"]].setdefault(line["id"], record.timestamp_ms - line["facts"]["due_ms"])
+    return fired
 
 
 # --- 25
