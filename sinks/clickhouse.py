@@ -5,6 +5,8 @@ within this process or after a crash of it, is the same batch under the same tok
 Where that cannot be, the rows come again in other batches; every table knows a row by its key and keeps one
 (ReplacingMergeTree, read with FINAL), so they are read once.
 
+While ClickHouse stores a batch, the next is read; it is written down, stored and committed when its turn comes.
+
 ClickHouse away or busy: the batch waits and is offered again, for as long as it takes; nothing else stops meanwhile.
 A row that ClickHouse will never take goes to topic `rejected`, alone; all others of its batch are stored.
 """
@@ -15,10 +17,10 @@ import asyncio
 import random
 import time
 from collections import Counter as Counts
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -91,6 +93,15 @@ class _Attempts:
         return f"{self.name}:{life}:{self.refusals}" if self.name else ""
 
 
+class _AtHand(NamedTuple):
+    """Records that were read, what to commit when they are stored, by which assignment they came, and their rows."""
+
+    records: list[Record]
+    offsets: dict[TP, int]
+    assignments: int
+    batch: Batch
+
+
 class ClickHouseSink:
     """Stores what the topics say. `tables` are those of processors."""
 
@@ -107,7 +118,8 @@ class ClickHouseSink:
         self._life = ""
         self._reader = Reader(self._tables)
         self.metrics = SinkMetrics(registry if registry is not None else CollectorRegistry())
-        self._oldest_ms = 0
+        self._next: asyncio.Task[_AtHand] | None = None  # while a batch is stored, the next is read
+        self._oldest_ms = self._next_oldest_ms = 0
         self.metrics.behind_seconds.set_function(self._waited_s)
         self._stopping = asyncio.Event()
         self._done = asyncio.Event()
@@ -130,6 +142,7 @@ class ClickHouseSink:
                     await self._turn(subscription)
                     self._oldest_ms = 0
             finally:
+                await self._drop_next()
                 await subscription.close()
         except _Stopped:
             pass
@@ -144,41 +157,55 @@ class ClickHouseSink:
         await self._done.wait()
 
     def _waited_s(self) -> float:
-        return max(0.0, time.time() - self._oldest_ms / 1000) if self._oldest_ms else 0.0
+        oldest_ms = self._oldest_ms or self._next_oldest_ms
+        return max(0.0, time.time() - oldest_ms / 1000) if oldest_ms else 0.0
 
     # --- one batch
 
     async def _turn(self, subscription: Subscription) -> None:
-        assignments = subscription.assignments
-        records, offsets = await self._collect(subscription)
-        if not records:
+        reading, self._next = self._next or asyncio.ensure_future(self._read(subscription)), None
+        at_hand = await reading
+        self._oldest_ms, self._next_oldest_ms = self._next_oldest_ms, 0
+        if not at_hand.records:
             return
-        if self._assignments != assignments and self._writes_plans:
-            records = await self._carry_out_plans(subscription, records, offsets)
-            self._assignments = assignments
-        is_ours = subscription.assignments == assignments  # else some came twice, and others belong to others now
-        if not is_ours or (records and not await self._store_as_planned(subscription, records, offsets)):
+        if self._assignments != at_hand.assignments and self._writes_plans:
+            at_hand = await self._carry_out_plans(subscription, at_hand)
+            self._assignments = at_hand.assignments
+        # Else some came twice, and others belong to others now.
+        is_ours = subscription.assignments == at_hand.assignments
+        if not is_ours or (at_hand.records and not await self._store_as_planned(subscription, at_hand)):
             self._assignments = -1
             await self._patiently(subscription.rewind)
 
-    async def _store_as_planned(
-        self, subscription: Subscription, records: Sequence[Record], offsets: Mapping[TP, int]
-    ) -> bool:
+    async def _read(self, subscription: Subscription) -> _AtHand:
+        assignments = subscription.assignments
+        records, offsets = await self._collect(subscription)
+        batch = await asyncio.to_thread(self._reader.read, records) if records else Batch()
+        return _AtHand(records, offsets, assignments, batch)
+
+    async def _drop_next(self) -> None:
+        """Forget what was read ahead; as it is not committed, it comes again."""
+        if self._next is not None:
+            self._next.cancel()
+            await asyncio.gather(self._next, return_exceptions=True)
+            self._next = None
+
+    async def _store_as_planned(self, subscription: Subscription, at_hand: _AtHand) -> bool:
         """Store the records and commit; False if nothing was done, as some are no longer ours to store."""
-        plan = plan_of(records)
+        plan = plan_of(at_hand.records)
         if self._writes_plans and not await self._patiently(lambda: subscription.commit(plan.starts, plan.notes)):
             return False
-        self.metrics.batch_records.observe(len(records))
-        batch = await asyncio.to_thread(self._reader.read, records)
-        await self.store(batch, plan.name)
-        await self._patiently(lambda: subscription.commit(offsets))
+        self.metrics.batch_records.observe(len(at_hand.records))
+        if not self._stopping.is_set():
+            self._next = asyncio.ensure_future(self._read(subscription))
+        await self.store(at_hand.batch, plan.name)
+        await self._patiently(lambda: subscription.commit(at_hand.offsets))
         return True
 
-    async def _carry_out_plans(
-        self, subscription: Subscription, records: list[Record], offsets: dict[TP, int]
-    ) -> list[Record]:
+    async def _carry_out_plans(self, subscription: Subscription, at_hand: _AtHand) -> _AtHand:
         """Store what was written down and not committed, of the partitions we were given, exactly as it was. Returns
         which of the records at hand, and of those that came meanwhile, are still to be stored."""
+        records, offsets, assignments, _ = at_hand
         stored: dict[TP, int] = {}
         for plan in await self._patiently(lambda: open_plans(self._log, GROUP, TOPICS)):
             if subscription.assigned & plan.ranges.keys() and await self._carry_out(plan):
@@ -194,7 +221,8 @@ class ClickHouseSink:
         ours = {tp: after for tp, after in stored.items() if tp in offsets}
         if ours:
             await self._patiently(lambda: subscription.commit(ours))
-        return [each for each in records if each.offset >= stored.get(TP(each.topic, each.partition), 0)]
+        records = [each for each in records if each.offset >= stored.get(TP(each.topic, each.partition), 0)]
+        return _AtHand(records, offsets, assignments, await asyncio.to_thread(self._reader.read, records))
 
     async def _carry_out(self, plan: Plan) -> bool:
         """Store all of the plan; False if its records are no longer what they were."""
@@ -237,7 +265,7 @@ class ClickHouseSink:
                 offsets[tp] = of_partition[-1].offset + 1
                 records += of_partition
                 first_ms = of_partition[0].timestamp_ms
-                self._oldest_ms = min(self._oldest_ms or first_ms, first_ms)
+                self._next_oldest_ms = min(self._next_oldest_ms or first_ms, first_ms)
                 size += sum(len(record.value or b"") for record in of_partition)
             if records and not due:
                 due = time.monotonic() + self._wait_s

@@ -144,6 +144,67 @@ async def test_a_batch_is_no_larger_than_it_may_be(log: EmbeddedLog, analytics: 
     assert await analytics.query(COUNT) == [expected(range(100))]
 
 
+@asynccontextmanager
+async def storing_forever(
+    log: EmbeddedLog, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[ClickHouseSink, asyncio.Event]]:
+    """A sink in the middle of its first insert, which goes on when the event is set."""
+    begun, may_end, insert = asyncio.Event(), asyncio.Event(), analytics.insert
+
+    async def slow(table: str, columns: Any, token: str = "") -> None:
+        begun.set()
+        await may_end.wait()
+        await insert(table, columns, token)
+
+    monkeypatch.setattr(analytics, "insert", slow)
+    async with running(log, analytics, sink_batch=20) as sink:
+        await begun.wait()
+        yield sink, may_end
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not claim():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.01)
+
+
+async def test_while_a_batch_is_stored_the_next_is_read_and_no_more(
+    log: EmbeddedLog, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    await put(log, "events", [event_json(n) for n in range(100)])
+
+    async with storing_forever(log, analytics, monkeypatch) as (sink, may_end):
+        read_rows = sink._reader.read
+        monkeypatch.setattr(sink._reader, "read", lambda records: (read.append(len(records)), read_rows(records))[1])
+        await until(lambda: bool(read))
+        await asyncio.sleep(0.2)
+        read_meanwhile, not_committed = list(read), await behind(log)
+        may_end.set()
+        await caught_up(log)
+
+    assert (read_meanwhile, not_committed) == ([20], 100)
+    assert await analytics.query(COUNT) == [expected(range(100))]
+
+
+async def test_what_was_read_ahead_when_it_is_stopped_comes_again(
+    log: EmbeddedLog, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(log, "events", [event_json(n) for n in range(100)])
+
+    async with storing_forever(log, analytics, monkeypatch) as (sink, may_end):
+        await until(lambda: sink._next is not None and sink._next.done())
+        stopping = asyncio.create_task(sink.stop())
+        await asyncio.sleep(0)
+        may_end.set()
+        await stopping
+    left, stored = await behind(log), await analytics.query("SELECT count() AS events FROM event_log")
+    await store(log, analytics)
+
+    assert (left, stored) == (80, [{"events": 20}])
+    assert await analytics.query(COUNT) == [expected(range(100))]
+
+
 # --- read once
 
 
