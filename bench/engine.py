@@ -11,6 +11,7 @@ all of them would take it minutes.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
@@ -20,13 +21,14 @@ import msgspec
 
 from bench.child import run
 from bench.contestants.contest import Job
+from bench.contestants.tidewire import known_states
 from bench.ground import PARTITIONS, Ground, kafka_ground
 from bench.measure import Figure, Options, Report, interleaved, rounded
 from bench.peers import python_of_peers, versions_of_peers
 from bench.traffic import WORKLOADS, Workload, track_events
 from schemas.topics import TOPICS
 
-TOPIC = "events"
+TOPIC, CHANGELOG = "events", "customers"
 EVENTS, FAUST_EVENTS = 500_000, 40_000
 QUICK_EVENTS, QUICK_FAUST_EVENTS = 4_000, 500
 INTERVAL_S = 1.0
@@ -76,9 +78,9 @@ def measure(options: Options) -> Report:
     )  # fmt: skip
 
 
-def load(ground: Ground, workload: Workload, events: int) -> int:
+def load(ground: Ground, workload: Workload, events: int, partitions: int = PARTITIONS) -> int:
     """Make the topic of a workload anew; the bytes of its values."""
-    ground.make([TOPIC])
+    ground.make([TOPIC], partitions)
     return ground.fill(TOPIC, track_events(workload.actors(events)))[1]
 
 
@@ -92,8 +94,13 @@ def _contest(ground: Ground, workload: Workload, options: Options) -> Mapping[st
     return {name: job(name) for name in ("tidewire", "quix", "faust", "floor")}
 
 
-def contend(ground: Ground, name: str, *, events: int, state_bytes: int, work: str = "count") -> dict[str, Any]:
+def contend(
+    ground: Ground, name: str, *, events: int, state_bytes: int, work: str = "count", partitions: int = PARTITIONS,
+    known: int = 0,
+) -> dict[str, Any]:  # fmt: skip
     """One run of one contestant, with a group, a changelog and a folder that are new.
+
+    `known` people stand in the changelog beforehand, and are restored before the clock runs; of Tidewire only.
 
     Raises:
         RuntimeError: it did not do, or did not commit, what it was told to.
@@ -101,15 +108,13 @@ def contend(ground: Ground, name: str, *, events: int, state_bytes: int, work: s
     contestant = CONTESTANTS[name]
     before = set(ground.topics())
     if name == "tidewire":
-        for topic in TOPICS.values():
-            if topic.name != TOPIC:
-                ground.make([topic.name], retention_ms=topic.retention_ms)
-    group = _new_group(name)
+        make_topics(ground, partitions)
+        ground.fill(CHANGELOG, known_states(known, state_bytes))
+    group = new_group(name)
     with tempfile.TemporaryDirectory() as folder:
-        job = Job(kafka=ground.address, topic=TOPIC, events=events, partitions=PARTITIONS, group=group, folder=folder,
+        job = Job(kafka=ground.address, topic=TOPIC, events=events, partitions=partitions, group=group, folder=folder,
                   state_bytes=state_bytes, interval_s=INTERVAL_S, work=work)  # fmt: skip
-        python = {"python": python_of_peers()} if contestant.is_peer else {}
-        sample = run(contestant.module, msgspec.to_builtins(job), **python)
+        sample = start(name, job)
     committed = ground.committed(sample.get("group", group), TOPIC) if contestant.is_durable else events
     if sample["events"] != events or committed < events:
         raise RuntimeError(f"{name} handled {sample['events']} of {events} events and committed {committed}")
@@ -119,10 +124,24 @@ def contend(ground: Ground, name: str, *, events: int, state_bytes: int, work: s
     return sample
 
 
+def start(name: str, job: Job) -> dict[str, Any]:
+    """Run a contestant to its end, in the environment it needs."""
+    contestant = CONTESTANTS[name]
+    python = {"python": python_of_peers()} if contestant.is_peer else {}
+    return run(contestant.module, msgspec.to_builtins(msgspec.structs.replace(job, began=time.time())), **python)
+
+
+def make_topics(ground: Ground, partitions: int = PARTITIONS) -> None:
+    """The topics that Tidewire needs beside `events`, new and empty."""
+    for topic in TOPICS.values():
+        if topic.name != TOPIC:
+            ground.make([topic.name], partitions, topic.retention_ms)
+
+
 _groups = iter(range(1_000_000))
 
 
-def _new_group(name: str) -> str:
+def new_group(name: str) -> str:
     return f"bench-{name}-{next(_groups)}"
 
 

@@ -64,4 +64,8 @@ def track_events(actors: list[int]) -> Iterator[tuple[bytes, bytes]]:
             f'"image_url":"https://cdn.shop.example/images/sku-{number % 500}.webp"}},'
             f'"context":{{"library":{{"name":"analytics.js","version":"4.1.0"}},"locale":"de-AT","ip":"203.0.113.7"}}}}'
         )
-        yield b"default/u:%08d" % actor, value.encode()
+        yield person_key(actor), value.encode()
+
+
+def person_key(actor: int) -> bytes:
+    return b"default/u:%08d" % actor

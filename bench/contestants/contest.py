@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import resource
 import sys
 import time
 from typing import Any
 
 import msgspec
+
+from bench.child import rss_mb
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -23,7 +26,9 @@ class Job(msgspec.Struct, frozen=True):
         folder: for what it keeps on disk, new.
         state_bytes: of the state of one person.
         interval_s: how often what was done is made durable.
-        work: what it does with an event: `count`, or through how many processors it folds it (`folding.py`).
+        work: what it does with an event: `count`, or through how many processors it folds it (`folding.py`);
+            `restore`: nothing, it only gets its state back from the changelog.
+        began: when its process was started, in seconds since 1970.
     """
 
     kafka: str
@@ -35,6 +40,7 @@ class Job(msgspec.Struct, frozen=True):
     state_bytes: int = 1_000
     interval_s: float = 1.0
     work: str = "count"
+    began: float = 0.0
 
 
 class Meter:
@@ -53,8 +59,10 @@ class Meter:
         assert self._began is not None, "done before it began"
         wall_s, cpu_s = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        said = {"events": events, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb, **more}
-        print(json.dumps(said), file=sys.__stdout__, flush=True)  # Faust takes sys.stdout for its log
+        said = {"events": events, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": peak_mb, "rss_mb": rss_mb(os.getpid()),
+                **more}  # fmt: skip
+        # Faust takes sys.stdout for its log, and shows a spinner on the other without ending its line.
+        print("\n" + json.dumps(said), file=sys.__stdout__, flush=True)
 
 
 def job() -> Job:

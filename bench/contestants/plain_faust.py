@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from typing import Any
 
 import faust
@@ -48,6 +49,19 @@ def main() -> None:
         await app.stop()
         os._exit(0)  # the worker around the app would wait for a signal
 
+    rebalanced = app.tables.on_rebalance
+
+    async def begin_to_restore(*args: Any, **kwargs: Any) -> None:
+        meter.begin()
+        await rebalanced(*args, **kwargs)
+
+    async def restored() -> None:
+        meter.done(0, start_s=time.time() - given.began)
+        os._exit(0)
+
+    if given.work == "restore":
+        app.tables.on_rebalance = begin_to_restore
+        table.on_recover(restored)
     app.agent(topic)(handle)
     sys.argv = ["plain_faust", "worker", "--loglevel", "ERROR", "--without-web"]
     app.main()

@@ -7,14 +7,16 @@ BENCH_PROBES names, when the process ends: for each event when it was due and ho
 from __future__ import annotations
 
 import os
+import re
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from processors.fold import Fold
-from sinks.analytics import Analytics
+from sinks.batch import Rows
+from sinks.clickhouse import ClickHouseSink
 from streams.cli import main
 
 STAMP = "due-"  # begins the messageId of an event that says when it was due
@@ -26,8 +28,8 @@ def look() -> dict[str, Seen[int]]:
     """Put the probes in place; what they see stands in the arrays, by their names."""
     seen: dict[str, Seen[int]] = {"state": array("q"), "row": array("q")}
     in_state, in_row = seen["state"].append, seen["row"].append
-    clock = time.time_ns
-    apply, insert = Fold.apply, Analytics.insert
+    clock, stamped = time.time_ns, re.compile(b'"messageId":"%s([0-9]+)-' % STAMP.encode()).search
+    apply, insert = Fold.apply, ClickHouseSink._insert
 
     def apply_and_look(fold: Fold, part: Any, event: Any, person: Any, now_ms: int) -> Any:
         done = apply(fold, part, event, person, now_ms)
@@ -37,20 +39,18 @@ def look() -> dict[str, Seen[int]]:
             in_state(clock() - due)
         return done
 
-    async def insert_and_look(
-        analytics: Analytics, table: str, columns: Mapping[str, Sequence[Any]], *args: Any, **kwargs: Any
-    ) -> None:
-        await insert(analytics, table, columns, *args, **kwargs)  # when it returns, the rows are there
-        if table == "events":
+    async def insert_and_look(sink: ClickHouseSink, rows: Rows, *args: Any) -> None:
+        await insert(sink, rows, *args)  # when it returns, the rows are there
+        if rows.table == "events":
             now = clock()
-            for message_id in columns["message_id"]:
-                if message_id.startswith(STAMP):
-                    due = int(message_id.split("-")[1])
+            for record in rows.origins:
+                if stamp := stamped(record.value or b""):
+                    due = int(stamp.group(1))
                     in_row(due)
                     in_row(now - due)
 
     Fold.apply = apply_and_look  # type: ignore[method-assign]
-    Analytics.insert = insert_and_look  # type: ignore[method-assign]
+    ClickHouseSink._insert = insert_and_look  # type: ignore[method-assign, assignment]
     return seen
 
 

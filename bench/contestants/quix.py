@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,10 @@ def main() -> None:
             app.stop()  # what was done is committed before it ends
         return rows
 
-    work = _counting(given) if given.work == "count" else _folding(given)
+    is_counting = given.work in ("count", "restore")
+    work = _counting(given) if is_counting else _folding(given)
     frame = app.dataframe(app.topic(given.topic, key_deserializer="bytes", value_deserializer="bytes"))
-    if given.work == "count":
+    if is_counting:
         frame.update(handle, stateful=True)
     else:
         rows = app.topic(f"{given.group}-rows", key_serializer="bytes", value_serializer="bytes")
@@ -46,7 +48,22 @@ def main() -> None:
             meter.done(done)
 
     app._processing_context.commit_checkpoint = commit_and_look  # the only place that says: it is durable
+    if given.work == "restore":
+        _watch_recovery(app, given, meter)
     app.run()
+
+
+def _watch_recovery(app: Application, given: Job, meter: Meter) -> None:
+    """End when the state is back."""
+    recover = app._state_manager.do_recovery
+
+    def recover_and_look() -> None:
+        meter.begin()
+        recover()
+        meter.done(0, start_s=time.time() - given.began)
+        app.stop()
+
+    app._state_manager.do_recovery = recover_and_look
 
 
 def _counting(given: Job) -> Callable[[bytes, Any], list[bytes]]:

@@ -26,7 +26,7 @@ import uvloop
 from schemas.topics import TOPICS
 from sinks.analytics import Analytics
 from sinks.batch import Reader
-from sinks.clickhouse import ClickHouseSink, behind
+from sinks.clickhouse import EVENT_NAMES, ClickHouseSink, behind
 from sinks.migrate import migrate
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing, Record
@@ -76,18 +76,21 @@ async def contend(given: Job, folder: Path) -> dict[str, Any]:
     analytics = Analytics(f"chdb:{folder / 'clickhouse'}")
     await migrate(analytics)
     reader, client = Reader(()), clickhouse_connect.get_client(interface="chdb", path=str(folder / "clickhouse"))
-    ready = reader.read(records).rows[0]
-    await analytics.insert(TABLE, ready.columns)
+    read = reader.read(records).rows[0].columns
+    ready = {name: list(read[name]) for name in read}
+    await analytics.insert(TABLE, ready)
+    reader.packer = await analytics.packer(TABLE, EVENT_NAMES)  # as the sink does
     block = client.raw_query(f"SELECT * FROM {TABLE}", fmt="Native")
 
     async def raw() -> None:
         await asyncio.to_thread(client.raw_insert, TABLE, None, block, None, "Native")
 
     async def columns() -> None:
-        await analytics.insert(TABLE, ready.columns)
+        await analytics.insert(TABLE, ready)
 
     async def sink() -> None:
-        await analytics.insert(TABLE, reader.read(records).rows[0].columns)
+        rows = reader.read(records).rows[0]
+        await analytics.insert(TABLE, rows.packed or rows.columns)
 
     ways: dict[str, Callable[[], Awaitable[None]]] = {"raw": raw, "columns": columns, "sink": sink}
     took: dict[str, list[dict[str, float]]] = {name: [] for name in (*ways, "whole")}
@@ -105,7 +108,7 @@ async def contend(given: Job, folder: Path) -> dict[str, Any]:
             took["whole"].append(await _whole(analytics, folder / f"log-{turn}.db", values * BLOCKS, given.rows))
     client.close()
     await analytics.close()
-    return {"ways": took, "event_bytes": round(sum(map(len, values)) / len(values)), "columns": len(ready.columns)}
+    return {"ways": took, "event_bytes": round(sum(map(len, values)) / len(values)), "columns": len(ready)}
 
 
 async def _timed(work: Awaitable[None], rows: int) -> dict[str, float]:

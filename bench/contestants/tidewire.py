@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from prometheus_client import CollectorRegistry
 
 from bench.contestants.contest import Job, Meter, job
 from bench.contestants.counter import Seen, count, decode_seen, traits_of
+from bench.traffic import person_key
 from config.settings import Settings
 from processors.base import Table
-from schemas.keyed import Keyed
+from schemas.keyed import Keyed, encode_state
 from streams.app import StageApp
 from streams.dead_letters import DeadLetterLimit
 from streams.kafka import KafkaLog
@@ -86,9 +87,18 @@ class CountingStage:
         raise RuntimeError(f"the state of {key} is larger than {limit_bytes} bytes")
 
 
+def known_states(persons: int, state_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+    """People as the changelog holds them: their keys, and states in which nothing of this topic was counted yet."""
+    traits = traits_of(state_bytes)
+    for number in range(persons):
+        by_event = {"Product Viewed": number % 7, "Order Completed": 1, "Product Added": 2}
+        state = Counting(revision=1, count=3, last="2026-01-01T00:00:00.000Z", by_event=by_event, traits=traits)
+        yield person_key(number), encode_state(state)
+
+
 def stage_of(given: Job, partitions: int) -> Stage[Any]:
     """The stage that does the work of the job."""
-    if given.work == "count":
+    if given.work in ("count", "restore"):
         return CountingStage(given.state_bytes)
     from bench.contestants.folding import fold_of
     from streams.stage import CustomerStage
@@ -103,6 +113,35 @@ async def contend(given: Job) -> None:
     settings = Settings(data=Path(given.folder), checkpoint_ms=round(given.interval_s * 1000),
                         checkpoint_records=1_000_000_000)  # fmt: skip
     app = StageApp(log, stage_of(given, log.partitions("events")), settings, StageMetrics(registry))
+    if given.work == "restore":
+        await _restore(app, given, meter)
+        meter.done(0, group=GROUP, start_s=time.time() - given.began,
+                   restored=int(registry.get_sample_value("tidewire_stage_restored_records_total") or 0))  # fmt: skip
+    else:
+        await _work(app, log, given, meter)
+        meter.done(given.events, group=GROUP,
+                   applied=int(registry.get_sample_value("tidewire_stage_records_total", {"outcome": "applied"}) or 0),
+                   written=int(registry.get_sample_value("tidewire_checkpoint_customers_total") or 0))  # fmt: skip
+    await app.stop()
+    await log.stop()
+
+
+async def _restore(app: StageApp, given: Job, meter: Meter) -> None:
+    """Return when the worker owns its partitions, with their states."""
+    own, is_owned = app.worker.own, asyncio.Event()
+
+    async def own_and_look(partitions: Iterable[int], generation: int) -> None:
+        meter.begin()
+        await own(partitions, generation)
+        is_owned.set()
+
+    app.worker.own = own_and_look  # type: ignore[method-assign]
+    await app.start()
+    await is_owned.wait()
+
+
+async def _work(app: StageApp, log: KafkaLog, given: Job, meter: Meter) -> None:
+    """Return when every event was handled, is durable and committed."""
     worker = app.worker
     process = worker.process
 
@@ -112,7 +151,6 @@ async def contend(given: Job) -> None:
         await process(partition, records)
 
     worker.process = begin_and_process  # type: ignore[method-assign]
-    began = time.perf_counter()
     await app.start()
     end = given.events
     while sum(worker.progress()[::2]) < end:  # offsets handled
@@ -121,11 +159,6 @@ async def contend(given: Job) -> None:
             await worker.checkpoint()  # as the others do at the end, rather than wait for the next
             end = await _length(log)  # the customer stage writes messages to itself
     await app.faust.consumer.commit()
-    meter.done(given.events, group=GROUP, start_s=time.perf_counter() - began,
-               applied=int(registry.get_sample_value("tidewire_stage_records_total", {"outcome": "applied"}) or 0),
-               written=int(registry.get_sample_value("tidewire_checkpoint_customers_total") or 0))  # fmt: skip
-    await app.stop()
-    await log.stop()
 
 
 async def _length(log: KafkaLog) -> int:
