@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.faults.__main__ import run
+from tests.faults.reference import PAGE, whole_page
 from tests.faults.rows import Row, all_rows
 
 SHORT = [row for row in all_rows() if row.is_short]
@@ -31,3 +32,7 @@ def test_nothing_is_lost_and_nothing_happens_twice_after(row: Row, request: pyte
 
 def test_both_grounds_are_among_them():
     assert {row.ground for row in SHORT} >= {"kafka", "embedded"}
+
+
+def test_the_page_says_what_every_row_does():
+    assert PAGE.read_text() == whole_page(), "run `python -m tests.faults.reference`"
