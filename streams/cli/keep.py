@@ -66,7 +66,9 @@ async def _take(settings: Settings, to: Path) -> dict[str, Any]:
     from sinks.analytics import Analytics as ClickHouse
     from streams.backup import summary, take_backup
     from streams.grounds import open_log
+    from streams.roles import set_up_logging
 
+    set_up_logging("warning")  # standard output is for the result
     log_ = open_log(settings)
     await log_.start()
     try:
@@ -120,7 +122,9 @@ def restore(
         return
     from streams.cli.run import in_loop
     from streams.restore import restore as put_back
+    from streams.roles import set_up_logging
 
+    set_up_logging("warning")
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
     done = in_loop(put_back(source, settings, with_gaps=with_gaps))
     if as_json:

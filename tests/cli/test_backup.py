@@ -163,8 +163,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backup")
     done = tidewire("send", write_calls(folder, 0, 300), "--data", "data", "--port", "0", cwd=folder, timeout_s=120)
     assert done.code == 0, done.err
-    made = tidewire("backup", "kept", cwd=folder)
+    made = tidewire("backup", "kept", "--json", cwd=folder)
     assert made.code == 0, made.err
+    assert made.json["ground"] == "embedded"  # and nothing but that object on standard output
     return folder
 
 

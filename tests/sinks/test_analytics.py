@@ -143,6 +143,16 @@ async def test_a_table_dumped_and_loaded_is_the_same_to_the_last_type(either: An
     assert len(before) == len(HOSTILE) + 1
 
 
+async def test_an_empty_table_is_dumped_and_loaded_too(either: Analytics, tmp_path: Path) -> None:
+    await either.command("CREATE TABLE none (n UInt64) ENGINE = MergeTree ORDER BY n")
+    with lz4.frame.open(tmp_path / "none.lz4", "wb") as packed:
+        await either.dump("none", packed.write)
+
+    await either.load("none", tmp_path / "none.lz4")
+
+    assert await either.query("SELECT count() AS n FROM none") == [{"n": 0}]
+
+
 async def test_what_ends_a_dump_reaches_its_caller(either: Analytics) -> None:
     class DiskFull(Exception):
         pass
