@@ -291,8 +291,8 @@ class CustomerStage:
     def _hold(self, key: str, customer: Customer, arrival: Arrival, out: Outbox) -> None:
         """Keep an event until the part it belongs to is here, having come the same way."""
         if len(customer.held) >= MOST_HELD or sum(map(len, customer.held)) > MOST_HELD_BYTES:
-            late = Refused(f"the history of {arrival.part} is still on its way to the person it was merged into",
-                           mend="Re-drive it in a minute.")  # fmt: skip
+            late = Refused("the history of its key is still on its way to the person it was merged into",
+                           value=arrival.part, mend="Re-drive it in a minute.")  # fmt: skip
             self._reject(late, arrival, out)
             return
         self.counts["held"] += 1
