@@ -73,13 +73,13 @@ def _run(ground: str, flood: int, seconds: float, options: Options) -> dict[str,
             cluster.wait_until_owned()
             capacity = _flood(cluster, flood)
             options.say(f"  capacity {capacity:,.0f} events/s")
-            began = {level: _at(cluster, capacity * level / 100, seconds) for level in LEVELS}
+            spans = {level: _at(cluster, capacity * level / 100, seconds) for level in LEVELS}
             for process in cluster.roles:
                 process.ask_to_stop()
             for process in cluster.roles:
                 process.wait(60)
         seen = {end: read(probes, end) for end in TO}
-    levels = {str(level): {end: _levels(seen[end], began[level], seconds) for end in TO} for level in LEVELS}
+    levels = {str(level): {end: _percentiles(seen[end], *spans[level]) for end in TO} for level in LEVELS}
     for level, ends in levels.items():
         said = ", ".join(f"{TO[end]} p99 {values['p99']:,.0f} ms" for end, values in ends.items())
         options.say(f"  {level} %: {said}")
@@ -94,15 +94,16 @@ def _flood(cluster: Cluster, events: int) -> float:
         return events / (time.time() - began)
 
 
-def _at(cluster: Cluster, rate: float, seconds: float) -> float:
-    """Send at a rate; when it began."""
+def _at(cluster: Cluster, rate: float, seconds: float) -> tuple[float, float]:
+    """Send at a rate; from when to when, without the beginning."""
     events = max(BATCH * 8, round(rate * seconds))
     job = {"url": cluster.urls[0], "write_key": WRITE_KEY, "made": _made(events), "calls": events, "batch": BATCH,
            "rate": rate}  # fmt: skip
     with Child("bench.contestants.client", job) as client:
         began = float(client.line()["began"])
         follow(cluster, client, lambda: None)
-    return began
+    took = events / rate
+    return began + took * WARM_UP, began + took
 
 
 def _made(events: int) -> int:
@@ -113,9 +114,8 @@ def _made(events: int) -> int:
     return made
 
 
-def _levels(seen: list[tuple[int, int]], began: float, seconds: float) -> dict[str, float]:
-    first, last = (began + seconds * WARM_UP) * 1e9, (began + seconds) * 1e9
-    took = sorted(took for due, took in seen if first <= due <= last)
+def _percentiles(seen: list[tuple[int, int]], first: float, last: float) -> dict[str, float]:
+    took = sorted(took for due, took in seen if first * 1e9 <= due <= last * 1e9)
     if not took:
         raise RuntimeError("the probes saw nothing: is the clock right?")
     return {name: rounded(percentile(took, share) / 1e6) for name, share in SHARES.items()} | {"events": len(took)}
