@@ -2,8 +2,8 @@
 
     python -m bench [NAME…] [--quick] [--runs N] [--only CELL,…] [--json] [--out FILE]
 
-Prints one table; with `--json` the same as JSON instead. `--out` also writes the JSON to a file. docs/benchmarks.md
-says what each part measures.
+Prints one table; with `--json` the same as JSON instead. `--out` also keeps the JSON in a file,
+each part in the place of its earlier run. docs/benchmarks.md says what each part measures.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, help=f"of each figure; default {FULL_RUNS}, with --quick {QUICK_RUNS}")
     parser.add_argument("--only", default="", help="cells of the parts, separated by commas")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--out", type=Path, help="write the JSON to this file, too")
+    parser.add_argument("--out", type=Path, help="keep the JSON in this file, too; other parts in it stay")
     given = parser.parse_args(arguments)
     for name in given.names:
         if name not in PARTS:
@@ -52,15 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = tuple(filter(None, given.only.split(",")))
     runs = given.runs or (QUICK_RUNS if given.quick else FULL_RUNS)
     options = Options(given.quick, runs, only, say)
-    results = [_run(name, options) for name in given.names or PARTS]
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(results, indent=1) + "\n")
+    results = []
+    for name in given.names or PARTS:
+        results.append(_run(name, options))
+        if given.out is not None:
+            _keep(results[-1], given.out)
     if given.json:
         print(json.dumps(results[0] if len(given.names) == 1 else results, indent=1))
     else:
         _print(results)
     return 0
+
+
+def _keep(result: dict[str, Any], file: Path) -> None:
+    """Put the result of a part into a file, in the place of an earlier one; those of other parts stay."""
+    kept = json.loads(file.read_text()) if file.exists() else []
+    by_part = {each["part"]: each for each in kept} | {result["part"]: result}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps([by_part[name] for name in PARTS if name in by_part], indent=1) + "\n")
 
 
 def _run(name: str, options: Options) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import PARTS
+from bench.__main__ import PARTS, _keep
+from bench.document import PAGE, kept, with_figures
 from bench.measure import Figure, Options, interleaved, lines_of, percentile, spread, table
 
 ROOT = Path(__file__).parent.parent
@@ -182,3 +183,27 @@ def test_spread_and_percentiles_are_those_of_the_runs():
     assert spread([10.0, 10.0]) == 0.0
     assert percentile([float(n) for n in range(1, 101)], 0.99) == 99.0
     assert percentile([5.0], 0.999) == 5.0
+
+
+# --- the page
+
+
+def test_the_page_shows_the_figures_that_were_measured_and_no_others():
+    page, results = PAGE.read_text(), kept()
+
+    assert with_figures(page, results) == page, "run: python -m bench.document"
+    assert not any(result["quick"] for result in results)
+
+
+def test_the_page_names_every_part():
+    page = PAGE.read_text()
+
+    assert [part for part in PARTS if f"| `{part}` |" not in page] == []
+
+
+def test_a_part_that_is_measured_again_takes_the_place_of_its_earlier_run(tmp_path: Path):
+    file = tmp_path / "kept.json"
+    for result in ({"part": "sink", "seconds": 1}, {"part": "engine"}, {"part": "sink", "seconds": 2}):
+        _keep(result, file)
+
+    assert json.loads(file.read_text()) == [{"part": "engine"}, {"part": "sink", "seconds": 2}]
