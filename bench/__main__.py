@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(results[0] if len(given.names) == 1 else results, indent=1))
     else:
         _print(results)
-    return 0
+    return 1 if any(not result["figures"] for result in results) else 0
 
 
 def _keep(result: dict[str, Any], file: Path) -> None:

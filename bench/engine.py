@@ -149,11 +149,11 @@ def new_group(name: str) -> str:
 
 
 def cpu_rate(sample: Mapping[str, Any]) -> float:
-    return sample["events"] / sample["cpu_s"]
+    return float(sample["events"] / sample["cpu_s"])
 
 
 def wall_rate(sample: Mapping[str, Any]) -> float:
-    return sample["events"] / sample["wall_s"]
+    return float(sample["events"] / sample["wall_s"])
 
 
 def rates_of(cell: str, samples: Mapping[str, list[dict[str, Any]]]) -> list[Figure]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import TypeVar
 
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
+from bench.measure import LeftOut
 from streams.kafka import KafkaLog
 from streams.log import Outgoing
 from tests.kafka_broker import Kafka, missing
@@ -19,9 +21,7 @@ PARTITIONS = 4
 TOGETHER = 20_000  # of one append
 GONE_WITHIN_S = 30.0
 
-
-class NoKafka(RuntimeError):
-    """This machine has no Kafka."""
+Found = TypeVar("Found")
 
 
 class Ground:
@@ -100,8 +100,8 @@ class Ground:
 
         return self._with_log(work)
 
-    def _with_log(self, work):  # type: ignore[no-untyped-def]
-        async def whole():  # type: ignore[no-untyped-def]
+    def _with_log(self, work: Callable[[KafkaLog], Awaitable[Found]]) -> Found:
+        async def whole() -> Found:
             log = KafkaLog(self.url)
             await log.start()
             try:
@@ -120,10 +120,10 @@ def kafka_ground() -> Iterator[Ground]:
     """A broker of its own, gone afterwards.
 
     Raises:
-        NoKafka: with what this machine lacks for it.
+        LeftOut: this machine has no Kafka.
     """
     if lacking := missing():
-        raise NoKafka(f"Kafka needs {lacking} on this machine")
+        raise LeftOut(f"Kafka needs {lacking} on this machine")
     with Kafka() as kafka:
         ground = Ground(kafka)
         try:

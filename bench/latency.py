@@ -89,7 +89,7 @@ def _run(ground: str, flood: int, seconds: float, options: Options) -> dict[str,
 def _flood(cluster: Cluster, events: int) -> float:
     job = {"url": cluster.urls[0], "write_key": WRITE_KEY, "made": events, "calls": events, "batch": BATCH}
     with Child("bench.contestants.client", job) as client:
-        began = client.line()["began"]
+        began = float(client.line()["began"])
         follow(cluster, client, lambda: None)
         return events / (time.time() - began)
 

@@ -71,7 +71,8 @@ class Connection(asyncio.Protocol):
     @classmethod
     async def open(cls, url: str) -> Connection:
         parts = urlsplit(url)
-        _, connection = await asyncio.get_running_loop().create_connection(cls, parts.hostname, parts.port)
+        address = parts.hostname or "127.0.0.1", parts.port or 80
+        _, connection = await asyncio.get_running_loop().create_connection(cls, *address)
         return connection
 
     def connection_made(self, transport: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from bench.child import run
 from bench.ground import Ground, kafka_ground
-from bench.measure import Figure, Options, Report, interleaved, rounded
+from bench.measure import LEFT_OUT, Figure, LeftOut, Options, Report, interleaved, rounded
+from tests.kafka_broker import missing
 
 RECORDS, QUICK_RECORDS = 400_000, 16_000
 SECONDS, QUICK_SECONDS = 3.0, 0.2
@@ -27,8 +28,10 @@ def measure(options: Options) -> Report:
         contest: dict[str, Callable[[], Sample]] = {}
         if options.wants("embedded"):
             contest["embedded"] = partial(_one, None, records, seconds)
-        if options.wants("kafka"):
+        if options.wants("kafka") and not missing():
             contest["kafka"] = partial(_one, stack.enter_context(kafka_ground()), records, seconds)
+        if not contest:
+            raise LeftOut(f"Kafka needs {missing()} on this machine")
         samples = interleaved(contest, options.runs, lambda sample: _rate(sample["append in bulk"]), options)
     figures: list[Figure] = []
     found: dict[str, Any] = {}
@@ -42,8 +45,9 @@ def measure(options: Options) -> Report:
             else:
                 runs = [sample[work]["records"] / sample[work]["cpu_s"] for sample in done]
                 figures.append(Figure(f"{ground} {work} cpu", "records/CPU-s", runs))
+    notes = [f"Kafka is {LEFT_OUT}it needs {missing()}"] if missing() else []
     return Report(input={"records": records, "value_bytes": VALUE_BYTES}, figures=figures,
-                  found={"records_per_s": found})  # fmt: skip
+                  found={"records_per_s": found}, notes=notes)  # fmt: skip
 
 
 def _one(ground: Ground | None, records: int, seconds: float) -> Sample:

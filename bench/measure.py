@@ -22,6 +22,10 @@ MOST_MORE_RUNS = 2
 Sample = TypeVar("Sample")
 
 
+class LeftOut(RuntimeError):
+    """This machine lacks something that a part needs; it says what."""
+
+
 class Options(NamedTuple):
     """How a part is to be run.
 
@@ -183,9 +187,12 @@ def _memory_gb() -> float:
 
 
 def measured(name: str, measure: Callable[[Options], Report], options: Options) -> dict[str, Any]:
-    """Run a part; all that is known of the run, as JSON."""
+    """Run a part; all that is known of the run, as JSON. One that this machine cannot run says so in its notes."""
     before, began = load_average(), datetime.now(UTC)
-    report = measure(options)
+    try:
+        report = measure(options)
+    except LeftOut as lacking:
+        report = Report(input={}, figures=(), notes=(f"{LEFT_OUT}{lacking}",))
     seconds = (datetime.now(UTC) - began).total_seconds()
     return {
         "part": name, "quick": options.is_quick, "at": began.isoformat(timespec="seconds"),
@@ -196,12 +203,13 @@ def measured(name: str, measure: Callable[[Options], Report], options: Options) 
     }  # fmt: skip
 
 
+LEFT_OUT = "left out: "
 HEADINGS = ("part", "figure", "median", "unit", "spread", "runs", "target", "")
 
 
 def lines_of(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The lines of the table for one part."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for figure in result["figures"]:
         target, verdict = "", ""
         for name, sign in (("at_least", "≥"), ("at_most", "≤")):

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from bench.child import ROOT
+from bench.measure import LeftOut
 
 PINNED = Path(__file__).parent / "peers.txt"
 CACHE = ROOT / ".cache"
@@ -23,7 +24,7 @@ def python_of_peers() -> str:
     """The interpreter to run them with; the same Python as ours.
 
     Raises:
-        subprocess.CalledProcessError: pip could not bring them.
+        LeftOut: pip could not bring them.
     """
     told = f"{sys.version}{PINNED.read_text()}"
     folder = CACHE / f"peers-{blake2b(told.encode(), digest_size=6).hexdigest()}"
@@ -34,9 +35,12 @@ def python_of_peers() -> str:
         if not (folder / "whole").exists():
             print("Installing the peers into .cache; the first time this takes a minute.", file=sys.stderr, flush=True)
             shutil.rmtree(folder, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(PINNED)],
-                           check=True, stdout=sys.stderr)  # fmt: skip
+            install = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(PINNED)]
+            try:
+                subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
+                subprocess.run(install, check=True, stdout=sys.stderr)
+            except subprocess.CalledProcessError as error:
+                raise LeftOut(f"the peers of {PINNED.name} could not be installed: {error}") from None
             (folder / "whole").touch()
     return str(python)
 

@@ -34,14 +34,18 @@ def measure(options: Options) -> Report:
             options.say(f" {count} processors, {events} events of the shop")
             contest = {name: _contestant(ground, name, count, events) for name in ("tidewire", "quix", "fold_alone")}
             samples = interleaved(contest, options.runs, cpu_rate, options)
-            alone = [sample["own_s"] / sample["events"] for sample in samples.pop("fold_alone")]
+            folded = samples.pop("fold_alone")
+            alone = [sample["own_s"] / sample["events"] for sample in folded]
+            each = {name: [sample["each_s"][name] / sample["events"] * 1e6 for sample in folded]
+                    for name in folded[0]["each_s"]}  # fmt: skip
             cell = f"{count} processors"
             ratio = ratios(samples, cpu_rate)["ratio_quix"]
             share = median(alone) * median(map(cpu_rate, samples["tidewire"]))
             is_judged = count == JUDGED
             figures += [
                 *rates_of(cell, samples),
-                Figure(f"{cell} alone", "µs/event", [each * 1e6 for each in alone]),
+                Figure(f"{cell} alone", "µs/event", [seconds * 1e6 for seconds in alone]),
+                *(Figure(f"{cell} {name} alone", "µs/event", runs) for name, runs in each.items() if is_judged),
                 Figure(f"{cell} ratio_quix", "×", [ratio], at_least=AT_LEAST_OF_QUIX if is_judged else None),
                 Figure(f"{cell} share", "of CPU", [share], at_least=AT_LEAST_SHARE if is_judged else None),
             ]

@@ -137,6 +137,6 @@ def follow(cluster: Cluster, client: Child, each_second: Callable[[], None]) -> 
 
 def _is_through(cluster: Cluster) -> bool:
     try:
-        return cluster.behind().is_none
+        return bool(cluster.behind().is_none)
     except Unreachable:
         return False

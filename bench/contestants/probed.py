@@ -49,7 +49,7 @@ def look() -> dict[str, Seen[int]]:
                     in_row(due)
                     in_row(now - due)
 
-    Fold.apply = apply_and_look  # type: ignore[method-assign]
+    Fold.apply = apply_and_look  # type: ignore[method-assign, assignment]
     ClickHouseSink._insert = insert_and_look  # type: ignore[method-assign, assignment]
     return seen
 

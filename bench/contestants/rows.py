@@ -26,7 +26,8 @@ import uvloop
 from schemas.topics import TOPICS
 from sinks.analytics import Analytics
 from sinks.batch import Reader
-from sinks.clickhouse import EVENT_NAMES, ClickHouseSink, behind
+from sinks.clickhouse import ClickHouseSink, behind
+from sinks.events import NAMES as EVENT_NAMES
 from sinks.migrate import migrate
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing, Record

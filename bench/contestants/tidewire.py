@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from bench.contestants.contest import Job, Meter, job
 from bench.contestants.counter import Seen, count, decode_seen, traits_of
 from bench.traffic import person_key
-from config.settings import Settings
+from config.settings import load_settings
 from processors.base import Table
 from schemas.keyed import Keyed, encode_state
 from streams.app import StageApp
@@ -110,8 +109,8 @@ async def contend(given: Job) -> None:
     meter, registry = Meter(), CollectorRegistry()
     log = KafkaLog(f"kafka://{given.kafka}")
     await log.start()
-    settings = Settings(data=Path(given.folder), checkpoint_ms=round(given.interval_s * 1000),
-                        checkpoint_records=1_000_000_000)  # fmt: skip
+    settings = load_settings({"data": given.folder, "checkpoint_ms": round(given.interval_s * 1000),
+                              "checkpoint_records": 1_000_000_000}, {})  # fmt: skip
     app = StageApp(log, stage_of(given, log.partitions("events")), settings, StageMetrics(registry))
     if given.work == "restore":
         await _restore(app, given, meter)

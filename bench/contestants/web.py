@@ -19,7 +19,7 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from config.settings import Settings
+from config.settings import load_settings
 from config.write_keys import load_write_keys
 from schemas.topics import TOPICS
 from streams.embedded import EmbeddedLog
@@ -61,7 +61,7 @@ async def serve(given: Job) -> None:
         for topic in TOPICS.values():
             await log.create_topic(topic.name, 4, topic.retention_ms)
     if given.server != "bare":
-        settings, registry = Settings(data=Path(given.folder), config=Path("config")), CollectorRegistry()
+        settings, registry = load_settings({"data": given.folder}, {}), CollectorRegistry()
         keys = load_write_keys(settings.config, WRITE_KEY, "default")
         collector = Collector(log, keys, settings, registry)
         app = collector_app(collector, log, settings, registry, lambda: 0)
