@@ -127,7 +127,7 @@ class Sums:
 def truth_of(records: Iterable[Record], fold: Fold) -> Truth:
     """What the records of topic `events` come to."""
     truth = Truth()
-    events: dict[str, list[tuple[Event, Json]]] = defaultdict(list)
+    events: dict[str, list[bytes]] = defaultdict(list)
     claims: dict[str, tuple[int, str, str]] = {}
     seen: set[tuple[str, str, int]] = set()
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
@@ -150,7 +150,7 @@ def truth_of(records: Iterable[Record], fold: Fold) -> Truth:
             truth.refused.add(event.message_id)
             continue
         truth.owner[event.message_id] = event.key
-        events[event.key].append((event, json.loads(record.value or b"", parse_float=Decimal)))
+        events[event.key].append(record.value or b"")
         for key, claim in _claims_of(event):
             claims[key] = min(claim, claims.get(key, claim))
     keys = sorted(events.keys() | claims.keys() | {holder for _, holder, _ in claims.values()})
@@ -184,12 +184,13 @@ def _person(key: str, claims: Mapping[str, tuple[int, str, str]]) -> str:
     return way[-1]
 
 
-def _fold_people(truth: Truth, events: Mapping[str, list[tuple[Event, Json]]], fold: Fold) -> None:
+def _fold_people(truth: Truth, events: Mapping[str, list[bytes]], fold: Fold) -> None:
     parts: dict[str, dict[str, Part]] = defaultdict(dict)
     for key, person in truth.person_of.items():
         part = parts[person][key] = Part()
         sums = truth.sums.setdefault(person, Sums())
-        for event, plain in events.get(key, ()):
+        for value in events.get(key, ()):
+            event = decode_event(value)
             for _, effect in fold.apply(part, event, Person(person, key, part.applied), event.received_ms):
                 if isinstance(effect, Row):
                     table = fold.table_of[type(effect.values)]
@@ -199,7 +200,7 @@ def _fold_people(truth: Truth, events: Mapping[str, list[tuple[Event, Json]]], f
                     else:
                         truth.rows[of] = msgspec.structs.asdict(effect.values)
             part.applied += 1
-            sums.add(plain)
+            sums.add(json.loads(value, parse_float=Decimal))
     for person, own in parts.items():
         truth.people[person] = {"keys": sorted(own), **fold.portrait(own)}
 

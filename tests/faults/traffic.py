@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import TracebackType
@@ -42,6 +42,36 @@ class Request(NamedTuple):
     tries: int
 
 
+class Sent(MutableMapping[str, Json]):
+    """Events by message id, packed: a long run sends millions."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+
+    def __getitem__(self, message_id: str) -> Json:
+        return json.loads(self._packed[message_id])  # type: ignore[no-any-return]
+
+    def __setitem__(self, message_id: str, event: Json) -> None:
+        self._packed[message_id] = json.dumps(event).encode()
+
+    def __delitem__(self, message_id: str) -> None:
+        del self._packed[message_id]
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def hand_over(self, message_id: str, other: Sent, event: Json) -> None:
+        """The event stands in `other` from now on, whether it stood here or not."""
+        packed = self._packed.pop(message_id, None)
+        other._packed[message_id] = packed if packed is not None else json.dumps(event).encode()
+
+
 class Ledger:
     """What clients sent, and what they were told. Threads share it.
 
@@ -54,8 +84,8 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.taken: dict[str, Json] = {}
-        self.open: dict[str, Json] = {}
+        self.taken = Sent()
+        self.open = Sent()
         self.requests: list[Request] = []
         self.answers: Counter[str] = Counter()
         self.refused: list[str] = []
@@ -75,8 +105,7 @@ class Ledger:
         with self.lock:
             self.requests.append(request)
             for event in events:
-                self.open.pop(event["messageId"], None)
-                self.taken[event["messageId"]] = event
+                self.open.hand_over(event["messageId"], self.taken, event)
 
     @property
     def most_tries(self) -> int:
