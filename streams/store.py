@@ -51,7 +51,7 @@ class StateStore:
 
         options = Options(raw_mode=True)
         options.create_if_missing(True)
-        options.set_write_buffer_size(32 << 20)
+        options.set_write_buffer_size(16 << 20)
         options.set_max_write_buffer_number(3)
         options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are not among the newest
         options.set_memtable_whole_key_filtering(True)
