@@ -47,9 +47,11 @@ from schemas.errors import TidewireError, Unreachable
 from streams import kafka_records
 from streams.kafka_address import parse_address
 from streams.kafka_append import BATCH_BYTES, OVERHEAD_BYTES, Appender, Load
+from streams.kafka_connection import mend
 from streams.log import TP, LogBusy, LogUnavailable, Outgoing, Placed, Record, Subscription, TopicState, partition_of
 
 log = structlog.get_logger(__name__)
+mend()
 
 LARGEST_RECORD_BYTES = 16 * 1024 * 1024  # as in the embedded log
 TIMEOUT_S = 10.0
