@@ -9,10 +9,13 @@ import pytest
 from tests.collector.running import Running
 
 
-@pytest.fixture(scope="module")
-def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One for the tests of a module; they tell their events apart by messageId or person."""
-    running = Running(tmp_path_factory.mktemp("collector")).start()
+@pytest.fixture(scope="module", params=["whole", "asgi"])
+def collector(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One for the tests of a module; they tell their events apart by messageId or person.
+
+    Every test runs twice: requests are taken whole where they can be, and all go by ASGI.
+    """
+    running = Running(tmp_path_factory.mktemp("collector"), is_whole=request.param == "whole").start()
     yield running
     running.stop()
 

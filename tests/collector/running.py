@@ -24,7 +24,7 @@ from streams.topics import create_topics
 from web.collector.answers import Answer, refusal
 from web.collector.app import collector_app
 from web.collector.ingest import Collector
-from web.collector.server import GuardedServer, guarded_server
+from web.collector.server import GuardedServer, Whole, guarded_server
 
 KEY = "key-of-tests"
 PUBLIC_KEY = "public-key-of-tests"
@@ -41,13 +41,16 @@ KEYS = WriteKeys(
 
 
 class Faulty:
-    """The log, whose next appends raise what `faults` holds before they reach it."""
+    """The log, whose next appends raise what `faults` holds before they reach it, and wait while it `is_held`."""
 
     def __init__(self, log: EmbeddedLog) -> None:
         self._log = log
         self.faults: list[Exception] = []
+        self.is_held = False
 
     async def append(self, topic: str, records: Sequence[Outgoing]) -> list[Placed]:
+        while self.is_held:  # noqa: ASYNC110 - tests set it from another thread
+            await asyncio.sleep(0.005)
         if self.faults:
             raise self.faults.pop(0)
         return await self._log.append(topic, records)
@@ -56,16 +59,43 @@ class Faulty:
         return getattr(self._log, name)
 
 
+class _FaultyWhole:
+    """Requests taken whole, with the faults of `Running`."""
+
+    def __init__(self, running: Running, whole: Whole) -> None:
+        self._running = running
+        self._whole = whole
+        self.urls = whole.urls
+
+    def take(
+        self, url: bytes, head: Any, body: bytes, client: Any, reply: Callable[[Answer], None]
+    ) -> bool:
+        running = self._running
+        running.taken_whole += 1
+        running.asked_at_s.append(time.monotonic())
+        if running.answer_first:
+            reply(running.answer_first.pop(0))
+            return True
+        if running.lose_answers:
+            running.lose_answers -= 1
+            return self._whole.take(url, head, body, client, lambda answer: reply(refusal(502, "bad gateway")))
+        return self._whole.take(url, head, body, client, reply)
+
+
 class Running:
     """A collector that runs, and what it has stored."""
 
-    def __init__(self, folder: Path, wrap: Callable[[Any], Any] = lambda app: app, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, wrap: Callable[[Any], Any] = lambda app: app, *, is_whole: bool = True, **options: Any
+    ) -> None:
         self._folder = folder
+        self._is_whole = is_whole  # requests are taken whole where they can be; else all go by ASGI
         self._wrap = wrap
         self._options = options
         self.answer_first: list[Answer] = []  # what ingest answers before it works
         self.lose_answers = 0  # so many answers of ingest are lost after its work is done: a proxy answers 502
         self.asked_at_s: list[float] = []  # when a request to ingest came
+        self.taken_whole = 0  # so many of them without ASGI's steps between
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -142,6 +172,8 @@ class Running:
                     return
             await app(scope, receive, send)
 
+        if self._is_whole:
+            faulty.whole = _FaultyWhole(self, app.whole)  # type: ignore[attr-defined]
         return faulty
 
     def _await(self, doing: Awaitable[Any]) -> Any:

@@ -38,6 +38,7 @@ class CollectorFirst:
     def __init__(self, collector: Collector, rest: ASGIApp) -> None:
         self._collector = collector
         self._rest = rest
+        self.whole = collector  # takes requests without ASGI's steps between, see server.py
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIXES):

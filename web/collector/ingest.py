@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 from time import monotonic, time_ns
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from config.settings import Settings
 from config.write_keys import WriteKey, WriteKeys
 from schemas.client_time import read_sent_at
 from schemas.errors import Refused
-from schemas.event import LONGEST_MESSAGE_ID, encode_event
+from schemas.event import LARGEST_BATCH_BYTES, LONGEST_MESSAGE_ID, encode_event
 from schemas.intake import (
     Arrival,
     arrival_of_batch,
@@ -42,6 +43,7 @@ from web.collector.request import (
     TooSlow,
     basic_user,
     pixel_event,
+    plain,
     query_of,
     read_body,
     write_key_of_data,
@@ -74,9 +76,18 @@ SETTINGS_BEFORE, SETTINGS_AFTER = "/v1/projects/", "/settings"
 PREFIXES = ("/v1/", "/beacon/v1/", "/pixel/v1/")  # what the collector answers, be it with 404
 
 
+WHOLE = {name.encode(): path for name, path in PATHS.items() if not path.is_pixel}
+MOST_TOGETHER = 1_000  # records of requests that came at the same time and are appended together
+
+
 def now() -> datetime:
     """The time of day in UTC, in whole milliseconds like every time that is stored."""
-    return datetime.fromtimestamp(time_ns() // 1_000_000 / 1000, UTC)
+    return _moment(time_ns() // 1_000_000)
+
+
+@lru_cache(maxsize=1)  # a busy collector takes dozens of requests in one millisecond
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
 
 
 class _Sender(NamedTuple):
@@ -91,6 +102,22 @@ class _Sender(NamedTuple):
     def of(key: WriteKey, now_s: float) -> _Sender:
         bucket = None if key.rate is None else TokenBucket(key.rate, key.most_at_once, now_s)
         return _Sender(key, key.name, key.workspace, bucket)
+
+
+class _Judged:
+    """The events of one request, each good or rejected."""
+
+    __slots__ = ("call", "good", "is_pixel", "reasons", "rejected", "sender")
+
+    def __init__(self, path: Path, sender: _Sender) -> None:
+        self.call, self.is_pixel = path
+        self.sender = sender
+        self.good: list[Outgoing] = []
+        self.rejected: list[Outgoing] = []
+        self.reasons: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.good) + len(self.rejected)
 
 
 class Collector:
@@ -127,6 +154,9 @@ class Collector:
         self._body_timeout_s = body_timeout_s
         self._senders = {key.sha256: _Sender.of(key, monotonic_s()) for key in keys}
         self._known_headers: dict[bytes, _Sender] = {}
+        self._together: list[tuple[_Judged, Callable[[Answer], None]]] = []
+        self._records_together = 0
+        self._at_work: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -184,30 +214,108 @@ class Collector:
     async def _ingest(self, path: Path, scope: Mapping[str, Any], receive: Receive) -> Answer:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         query = query_of(scope["query_string"])
-        sender = self._sender_of_header(headers.get(b"authorization")) or self._sender_of_query(query)
+        sender = self._sender_first(headers, query)
         if isinstance(sender, Answer):
             return sender
-        if sender is not None and (refusal := self._not_now(sender, headers, events=0)):
-            return refusal  # before the body is parsed: floods are to cost little
         if path.is_pixel:
             body = pixel_event(query, headers)
             sender = sender or self._find(write_key_of_data(body))
+            if isinstance(sender, Answer):
+                return sender
         else:
             body = await read_body(receive, headers.get(b"content-length"), self._body_timeout_s)
+        opened = self._open(path, sender, headers, body, scope.get("client"))
+        if isinstance(opened, Answer):
+            return opened
+        return await self._judge_and_store(path, *opened)
 
+    async def _judge_and_store(
+        self, path: Path, sender: _Sender, raws: Sequence[bytes | Raw], arrival: Arrival
+    ) -> Answer:
+        judged = _Judged(path, sender)
+        for begin in range(0, len(raws), EVENTS_AT_A_STRETCH):
+            if begin:
+                await asyncio.sleep(0)
+            self._judge(raws[begin : begin + EVENTS_AT_A_STRETCH], arrival, judged)
+        (answer,) = await self._store([judged])
+        return answer
+
+    @property
+    def urls(self) -> Mapping[bytes, object]:
+        """See `web.collector.server.Whole`."""
+        return WHOLE
+
+    def take(
+        self,
+        url: bytes,
+        head: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        client: tuple[str, int] | None,
+        reply: Callable[[Answer], None],
+    ) -> bool:
+        """Answer a POST to one of `urls` that came in one piece; False: it is one for `__call__`.
+
+        `reply` is called at once, or when the log has acknowledged the events. The same as `__call__` in all but its
+        cost: no task, no messages, and the events of requests that come at the same time are appended together.
+        """
+        headers = dict(head)
+        if b"x-forwarded-for" in headers or len(body) > LARGEST_BATCH_BYTES:
+            return False
+        path = WHOLE[url]
+        try:
+            sender = self._sender_first(headers, {})
+            opened = sender if isinstance(sender, Answer) else self._open(path, sender, headers, plain(body), client)
+            if isinstance(opened, Answer):
+                self._reply(opened, reply)
+                return True
+            sender, raws, arrival = opened
+            if len(raws) > EVENTS_AT_A_STRETCH:
+                self._begin(self._judge_and_reply(path, sender, raws, arrival, reply))
+                return True
+            judged = _Judged(path, sender)
+            self._judge(raws, arrival, judged)
+        except Unreadable as unreadable:
+            self._reply(answers.unreadable(str(unreadable)), reply)
+            return True
+        if not self._together:
+            asyncio.get_running_loop().call_soon(self._append_together)
+        self._together.append((judged, reply))
+        self._records_together += len(judged)
+        if self._records_together > MOST_TOGETHER:
+            self._append_together()
+        return True
+
+    def _sender_first(self, headers: Mapping[bytes, bytes], query: Mapping[str, str]) -> _Sender | Answer | None:
+        """Whose the request is, as far as its head says; refused before its body is read: floods are to cost little."""
+        sender = self._sender_of_header(headers.get(b"authorization")) or self._sender_of_query(query)
+        if isinstance(sender, _Sender) and (refusal := self._not_now(sender, headers, events=0)):
+            return refusal
+        return sender
+
+    def _open(
+        self,
+        path: Path,
+        sender: _Sender | None,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        client: tuple[str, int] | None,
+    ) -> tuple[_Sender, Sequence[bytes | Raw], Arrival] | Answer:
+        """Whose the request is, the events of its body, and what is known of them.
+
+        Raises:
+            Unreadable
+        """
         batch = read_batch(body) if path.call == _BATCH else None
         if sender is None:
-            sender = self._find(text_or_empty(batch.write_key) if batch else read_write_key(body))
-        if isinstance(sender, Answer):
-            return sender
+            found = self._find(text_or_empty(batch.write_key) if batch else read_write_key(body))
+            if isinstance(found, Answer):
+                return found
+            sender = found
         raws: Sequence[bytes | Raw] = batch.batch if batch else (body,)
         if refusal := self._not_now(sender, headers, events=len(raws)):
             return refusal
-
-        arrival = self._arrival(sender, scope, headers)
-        if batch:
-            arrival = arrival_of_batch(batch, arrival)
-        return await self._store(path, sender, raws, arrival)
+        arrival = self._arrival(sender, client, headers)
+        return sender, raws, arrival_of_batch(batch, arrival) if batch else arrival
 
     def _not_now(self, sender: _Sender, headers: Mapping[bytes, bytes], events: int) -> Answer | None:
         """403, 429 or 503, or None where the events may come in; their tokens are then taken."""
@@ -220,9 +328,10 @@ class Collector:
             return answers.come_again(503, "The processors are too far behind to take more.", LAG_RETRY_S)
         return None
 
-    def _arrival(self, sender: _Sender, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Arrival:
+    def _arrival(
+        self, sender: _Sender, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]
+    ) -> Arrival:
         sent_at_header = headers.get(b"sentat")  # RudderStack's browser SDK says it only there
-        client = scope.get("client")
         if not sent_at_header:
             return Arrival(sender.workspace, sender.name, self._clock(), None, client[0] if client else "")
         flags: list[str] = []
@@ -230,30 +339,66 @@ class Collector:
         ip = client[0] if client else ""
         return Arrival(sender.workspace, sender.name, self._clock(), sent_at, ip, flags=tuple(flags))
 
-    async def _store(self, path: Path, sender: _Sender, raws: Sequence[bytes | Raw], arrival: Arrival) -> Answer:
-        good: list[Outgoing] = []
-        rejected: list[Outgoing] = []
-        reasons: list[str] = []
-        for number, raw in enumerate(raws, 1):
+    def _judge(self, raws: Sequence[bytes | Raw], arrival: Arrival, judged: _Judged) -> None:
+        """Add the events to those that were judged.
+
+        Raises:
+            Unreadable: the only event of the request is none.
+        """
+        call, good = judged.call, judged.good
+        for raw in raws:
             try:
-                plain = plain_call(bytes(raw), path.call, arrival)
-                if plain is not None:
-                    good.append(Outgoing(*plain))
-                else:
-                    event = read_event(raw, path.call, arrival)
-                    good.append(Outgoing(event.key.encode(), encode_event(event)))
+                accepted = plain_call(bytes(raw), call, arrival)
+                if accepted is None:
+                    event = read_event(raw, call, arrival)
+                    accepted = event.key.encode(), encode_event(event)
+                good.append(Outgoing(*accepted))
             except Refused as refused:
-                if path.call and isinstance(refused, Unreadable):
+                if call and isinstance(refused, Unreadable):
                     raise
-                reasons.append(refused.reason)
-                rejected.append(dead_letter(refused, bytes(raw), arrival, path.call, number))
+                judged.reasons.append(refused.reason)
+                judged.rejected.append(dead_letter(refused, bytes(raw), arrival, call))
             except Exception:
                 # A bug of ours must not cost an event, nor its 99 neighbours.
-                log.exception("event_not_understood", source=sender.name)
-                reasons.append("the collector failed on this event")
-                rejected.append(dead_letter(Refused(reasons[-1]), bytes(raw), arrival, path.call, number))
-            if number % EVENTS_AT_A_STRETCH == 0:
-                await asyncio.sleep(0)
+                log.exception("event_not_understood", source=judged.sender.name)
+                judged.reasons.append("the collector failed on this event")
+                judged.rejected.append(dead_letter(Refused(judged.reasons[-1]), bytes(raw), arrival, call))
+
+    def _append_together(self) -> None:
+        together, self._together, self._records_together = self._together, [], 0
+        if together:
+            self._begin(self._store_together(together))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    async def _judge_and_reply(
+        self,
+        path: Path,
+        sender: _Sender,
+        raws: Sequence[bytes | Raw],
+        arrival: Arrival,
+        reply: Callable[[Answer], None],
+    ) -> None:
+        self._reply(await self._judge_and_store(path, sender, raws, arrival), reply)
+
+    async def _store_together(self, together: Sequence[tuple[_Judged, Callable[[Answer], None]]]) -> None:
+        for answer, (_, reply) in zip(await self._store([judged for judged, _ in together]), together, strict=True):
+            self._reply(answer, reply)
+
+    def _reply(self, answer: Answer, reply: Callable[[Answer], None]) -> None:
+        self._counters.requests[answer.label] += 1
+        reply(answer)
+
+    async def _store(self, requests: Sequence[_Judged]) -> Sequence[Answer]:
+        """The answers, when the log has acknowledged the events of all the requests, or has not."""
+        first, *others = requests
+        good, rejected = first.good, first.rejected
+        if others:
+            good = [event for request in requests for event in request.good]
+            rejected = [letter for request in requests for letter in request.rejected]
         started_s = self._monotonic_s()
         try:  # without a timeout of its own: every log ends its waiting by itself
             if not rejected:
@@ -264,13 +409,15 @@ class Collector:
             else:
                 await asyncio.gather(self._log.append("events", good), self._log.append("rejected", rejected))
         except LogBusy as busy:
-            log.warning("log_busy", error=str(busy), source=sender.name, events=len(raws))
-            return answers.come_again(503, "The log cannot take more now.", busy.retry_after_s)
+            log.warning("log_busy", error=str(busy), sources=_names(requests), events=len(good) + len(rejected))
+            return [answers.come_again(503, "The log cannot take more now.", busy.retry_after_s)] * len(requests)
         except Exception:
-            log.exception("append_failed", source=sender.name)
-            return answers.come_again(503, "The log cannot take the events.", LAG_RETRY_S)
-        self._counters.stored(sender.name, len(good), reasons, self._monotonic_s() - started_s)
-        return answers.PIXEL if path.is_pixel else answers.TAKEN
+            log.exception("append_failed", sources=_names(requests))
+            return [answers.come_again(503, "The log cannot take the events.", LAG_RETRY_S)] * len(requests)
+        took_s = self._monotonic_s() - started_s
+        for request in requests:
+            self._counters.stored(request.sender.name, len(request.good), request.reasons, took_s)
+        return [answers.PIXEL if request.is_pixel else answers.TAKEN for request in requests]
 
     # ---- write keys --------------------------------------------------------------------------------------------------
 
@@ -300,6 +447,10 @@ class Collector:
             return answers.NO_WRITE_KEY
         key = self._keys.find(plain)
         return answers.WRONG_WRITE_KEY if key is None else self._senders[key.sha256]
+
+
+def _names(requests: Sequence[_Judged]) -> list[str]:
+    return sorted({request.sender.name for request in requests})
 
 
 class _Whose(msgspec.Struct, rename="camel"):

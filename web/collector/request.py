@@ -68,11 +68,18 @@ async def read_body(receive: Receive, declared: bytes | None, timeout_s: float) 
                 body = await _rest(body, message, receive)
         except TimeoutError:
             raise TooSlow from None
+    return plain(body)
+
+
+def plain(body: bytes) -> bytes:
+    """A body as it came, inflated where it is gzip, and without byte order mark.
+
+    Raises:
+        TooLarge, Unreadable
+    """
     if body[:2] == _GZIP:
         body = inflated(body)
-    if body[:3] == _BOM:
-        body = body[3:]
-    return body
+    return body[3:] if body[:3] == _BOM else body
 
 
 async def _rest(first: bytes, message: Mapping[str, Any], receive: Receive) -> bytes:
