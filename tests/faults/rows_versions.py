@@ -73,14 +73,18 @@ def wider_state(scene: Scene) -> Outcome:
 
 @row("28", "the next version of a state, and no way back", limit_s=30)
 def next_state(scene: Scene) -> Outcome:
-    """Workers are replaced by those of a version that raised the version of a state, which is upgraded person by
+    """All workers are stopped, and started in a version that raised the version of a state, which is upgraded person by
     person. An old worker that comes back says in one line that it cannot, and ends; the new ones lose nothing by it."""
     cluster = scene.cluster
     with scene.traffic(rate=400) as traffic:
         traffic.wait_for(1_000)
-        newer = _replace(cluster, program("next"), "next")
-        traffic.wait_for(1_000)
+        for worker in (old_ones := cluster.workers):
+            worker.ask_to_stop()
+        for worker in old_ones:
+            assert worker.wait(LEAVES_WITHIN_S) == 0, worker.told()
+        newer = [cluster.role("worker", f"next-{number}", program=program("next")) for number in (1, 2)]
         cluster.wait_until_owned()
+        traffic.wait_for(1_000)
         old = cluster.role("worker", "old", is_awaited=False)
         wait_for(lambda: not old.is_running, REFUSES_WITHIN_S, "the old worker goes on", old.told)
         scene.fault_over()
@@ -94,15 +98,13 @@ def next_state(scene: Scene) -> Outcome:
         return scene.outcome(recovery_s, *wrong)
 
 
-def _replace(cluster: Cluster, command: Sequence[str], name: str) -> list[Process]:
-    """Put a worker that runs `command` in the place of each."""
-    newer = []
+def _replace(cluster: Cluster, command: Sequence[str], name: str) -> None:
+    """Put a worker that runs `command` in the place of each, one after another."""
     for number, worker in enumerate(cluster.workers, 1):
-        newer.append(cluster.role("worker", f"{name}-{number}", program=command))
+        cluster.role("worker", f"{name}-{number}", program=command)
         worker.ask_to_stop()
         assert worker.wait(LEAVES_WITHIN_S) == 0, worker.told()
     cluster.wait_until_owned()
-    return newer
 
 
 def _is_refusal(old: Process) -> str:
