@@ -37,7 +37,7 @@ def only_broker_killed(scene: Scene) -> Outcome:
             broker.start()
             scene.fault_over()
             cluster.kafka.wait_until_ready()
-    return scene.outcome(scene.settle(), *wrong, *_never_taken(scene), _still_running(cluster))
+    return scene.outcome(scene.settle(), *wrong, *never_taken(scene), still_running(cluster))
 
 
 @row("9b", "broker kill -9, the leader of three", limit_s=15, brokers=3)
@@ -47,7 +47,7 @@ def leader_killed(scene: Scene) -> Outcome:
     by the customer stage, since the kill."""
     cluster = scene.begin()
     assert cluster.kafka is not None
-    wrong, silence_s = [], 0.0
+    silence_s = 0.0
     with scene.traffic(rate=300) as traffic:
         for _ in range(scene.size(1, 3)):
             traffic.wait_for(500)
@@ -62,7 +62,7 @@ def leader_killed(scene: Scene) -> Outcome:
             scene.fault_over()
             cluster.kafka.wait_until_ready()
     recovery_s = max(scene.settle(), silence_s)
-    return scene.outcome(recovery_s, *wrong, *_never_taken(scene), _still_running(cluster))
+    return scene.outcome(recovery_s, *never_taken(scene), still_running(cluster))
 
 
 @row("10", "broker frozen", limit_s=60)
@@ -85,7 +85,7 @@ def broker_frozen(scene: Scene) -> Outcome:
             broker.resume()
         scene.fault_over()
         traffic.wait_for(500)
-    return scene.outcome(scene.settle(), *wrong, *_never_taken(scene), _still_running(cluster))
+    return scene.outcome(scene.settle(), *wrong, *never_taken(scene), still_running(cluster))
 
 
 def leader_of(cluster: Cluster, topic: str = "events") -> Broker:
@@ -107,12 +107,12 @@ def _taken_without_a_broker(scene: Scene, began: float, ended: float) -> list[st
     return [f"{len(taken)} requests were answered with 2xx while no broker ran"] if taken else []
 
 
-def _never_taken(scene: Scene) -> list[str]:
+def never_taken(scene: Scene) -> list[str]:
     wrong = [f"{len(scene.ledger.open)} events were never taken: {dict(scene.ledger.answers)}"]
     return (wrong if scene.ledger.open else []) + scene.ledger.refused[:3]
 
 
-def _still_running(cluster: Cluster) -> str:
+def still_running(cluster: Cluster) -> str:
     ended = [f"{each.data.name} ended with {each.exit_code}: {each.told()[-500:]}"
              for each in cluster.roles if not each.is_running]  # fmt: skip
     return "; ".join(ended)

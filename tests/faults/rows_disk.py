@@ -6,19 +6,24 @@ Each disk is a small tmpfs of its own, which needs root; where it cannot be moun
 from __future__ import annotations
 
 import errno
+import itertools
+import random
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.faults.cluster import wait_for
 from tests.faults.rows import Outcome, Scene, row
+from tests.faults.traffic import Json
 
 BROKER_MB = 256
 WORKER_MB = 64
 FULL_S = 15.0
 ENDS_WITHIN_S = 60.0
+NOTICES_WITHIN_S = 150.0
 UNDER_WAY_S = 1.0
 
 
@@ -50,6 +55,17 @@ def fill(folder: Path) -> Path:
                 if error.errno != errno.ENOSPC:
                     raise
     return filler
+
+
+def talkative_story(rng: random.Random, number: int) -> Iterator[Json]:
+    """A few people who say so much of themselves that their states are large."""
+    for count in itertools.count(1):
+        words = "".join(rng.choices("abcdefghij ", k=500))
+        yield {
+            "type": "identify", "messageId": f"m{number}-{count}", "userId": f"talks{number}-{rng.randrange(20)}",
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "traits": {f"note{rng.randrange(40)}": words},
+        }  # fmt: skip
 
 
 @row("14", "broker disk full", limit_s=120)
@@ -84,28 +100,32 @@ def broker_disk_full(scene: Scene) -> Outcome:
 
 @row("15", "worker disk full", limit_s=30)
 def worker_disk_full(scene: Scene) -> Outcome:
-    """The disk of the only worker becomes full. It ends itself and commits nothing that it could not store; when there
-    is space again and it is started, as its supervisor would, it goes on."""
+    """The disk of the only worker becomes full. The worker notices when it writes to it, ends itself, and commits
+    nothing that it could not keep; its supervisor starts it again and again. When there is space it goes on."""
     folder = scene.folder / "worker-1"
     with small_disk(folder, WORKER_MB):
-        cluster = scene.begin(workers=1)
+        cluster = scene.begin(workers=1, settings={"TIDEWIRE_PARTITIONS": "1", "TIDEWIRE_CHECKPOINT_MS": "50"})
         (worker,) = cluster.workers
         wrong = []
         with scene.traffic(rate=300) as traffic:
-            traffic.wait_for(600)
-            filler = fill(folder)
-            wait_for(lambda: not worker.is_running, ENDS_WITHIN_S, "the worker goes on with a full disk", worker.told)
-            if worker.exit_code in (0, None) or (worker.exit_code or 0) < 0:
-                wrong.append(f"the worker ended with {worker.exit_code}: {worker.told()[-500:]}")
-            before = cluster.behind().stage
-            worker.start()  # a supervisor does not know that the disk is full
-            wait_for(lambda: not worker.is_running, ENDS_WITHIN_S, "the worker starts on a full disk", worker.told)
             traffic.wait_for(300)
-            if cluster.behind().stage <= before:
-                wrong.append("the worker committed with a full disk")
+            filler = fill(folder)
+            # What is written stays in memory until there are 32 MB of it.
+            with scene.traffic(rate=200, clients=1, batch=20, story=talkative_story):
+                wait_for(lambda: not worker.is_running, NOTICES_WITHIN_S, "the worker goes on with a full disk",
+                         worker.told)  # fmt: skip
+            if not (worker.exit_code or 0) > 0:
+                wrong.append(f"the worker ended with {worker.exit_code}: {worker.told()[-500:]}")
+            left = cluster.behind().stage
+            traffic.wait_for(300)
+            if cluster.behind().stage < left + 300:
+                wrong.append("something was committed while no worker ran")
+            worker.start()  # a supervisor does not know that the disk is full
+            time.sleep(FULL_S)
             filler.unlink()
-            worker.start()
             scene.fault_over()
+            if not worker.is_running:
+                worker.start()
             worker.ready()
         outcome = scene.outcome(scene.settle(), *wrong)
         scene.close()
