@@ -118,6 +118,8 @@ def contend(
     committed = ground.committed(sample.get("group", group), TOPIC) if contestant.is_durable else events
     if sample["events"] != events or committed < events:
         raise RuntimeError(f"{name} handled {sample['events']} of {events} events and committed {committed}")
+    if work == "count" and sample.get("applied", events) != events:
+        raise RuntimeError(f"{name} counted {sample['applied']} of {events} events")
     ground.remove(set(ground.topics()) - before)
     if "group" in sample:  # it has the same one every time
         ground.forget(sample["group"])

@@ -32,7 +32,7 @@ def main() -> None:
                 state = states[key] = make_new(given.state_bytes)
             count(state, decode_seen(message.value()))
         done += len(messages)
-    meter.done(done, persons=len(states), counted=sum(state.count for state in states.values()))
+    meter.done(done, persons=len(states), applied=sum(state.count for state in states.values()))
     consumer.close()
 
 
