@@ -20,7 +20,8 @@ from sinks.events import NAMES as EVENT_NAMES
 from sinks.events import row_of, tombstone_columns
 from sinks.native import NotPacked, Packed, Packer
 from sinks.plain_events import plain_row
-from sinks.portraits import decode_portrait, identity_columns, newest_identities, people_columns
+from sinks.portraits import NAMES as PEOPLE_NAMES
+from sinks.portraits import ReadPortrait, decode_portrait, identity_columns, newest_identities, people_columns
 from sinks.tables import columns_from, stored_ms
 from streams.log import Record
 
@@ -83,10 +84,17 @@ class Batch:
     def add(self, table: str, items: Sequence[Item], origins: Sequence[Record],
             columns_of: Callable[[Sequence[Item]], Columns]) -> None:  # fmt: skip
         """Add rows; an item that `columns_of` cannot read becomes a bad row."""
+        columns, origins = self.columns(table, items, origins, columns_of)
+        if origins:
+            self.rows.append(Rows(table, columns, origins))
+
+    def columns(self, table: str, items: Sequence[Item], origins: Sequence[Record],
+                columns_of: Callable[[Sequence[Item]], Columns]) -> tuple[Columns, Sequence[Record]]:  # fmt: skip
+        """The items by column, and the records they came from; one that cannot be read becomes a bad row."""
         if not items:
-            return
+            return {}, []
         try:
-            columns = columns_of(items)
+            return columns_of(items), origins
         except _UNREADABLE:
             fine: list[int] = []
             for i, item in enumerate(items):
@@ -95,10 +103,7 @@ class Batch:
                     fine.append(i)
                 except _UNREADABLE as error:
                     self.spoil(table, origins[i], str(error))
-            if not fine:
-                return
-            columns, origins = columns_of([items[i] for i in fine]), [origins[i] for i in fine]
-        self.rows.append(Rows(table, columns, origins))
+            return (columns_of([items[i] for i in fine]) if fine else {}), [origins[i] for i in fine]
 
     def spoil(self, table: str, origin: Record, why: str) -> None:
         self.bad.append(BadRow(table, origin, Refused(f"no row of table {table} can be made of it", value=why)))
@@ -108,11 +113,11 @@ class Reader:
     """Makes rows of records. `tables` are those of processors.
 
     Attributes:
-        packer: encodes events while they are read, by the columns `sinks.events.NAMES`; None: they stay columns.
+        packers: for tables of `PACKED` what encodes their rows while they are read; without one they stay columns.
     """
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self.packer: Packer | None = None
+        self.packers: Mapping[str, Packer] = {}
         self._decode_values = {table.name: msgspec.json.Decoder(table.row).decode for table in tables}
 
     def read(self, records: Iterable[Record]) -> Batch:
@@ -128,26 +133,34 @@ class Reader:
         return batch
 
     def _events(self, records: Sequence[Record], batch: Batch) -> None:
-        made = _EventRows(self.packer)
+        gathered = _Gathered("events", self.packers, _event_columns_again)
         for begin in range(0, len(records), AT_ONCE):
             rows: list[tuple[Any, ...]] = []
+            of: list[Record] = []
             for record in records[begin : begin + AT_ONCE]:
                 if record.headers and is_internal(record.headers):  # the customer stage's own; no event
                     continue
                 try:
                     rows.append(_event_row(record))
-                    made.origins.append(record)
+                    of.append(record)
                 except UnicodeDecodeError as error:
                     batch.spoil("events", record, str(error))
                 except (Refused, RecursionError):
                     batch.skipped += 1
-            made.add(rows)
-        if made.origins:
-            batch.rows.append(made.rows())
+            gathered.add(list(zip(*rows, strict=True)), of)
+        batch.rows += gathered.rows()
 
     def _portraits(self, records: Sequence[Record], batch: Batch) -> None:
-        portraits, origins = _decoded(records, decode_portrait, "people", batch)
-        batch.add("people", portraits, origins, people_columns)
+        gathered = _Gathered("people", self.packers, _people_columns_again)
+        portraits: list[ReadPortrait] = []
+        origins: list[Record] = []
+        for begin in range(0, len(records), AT_ONCE):
+            some, of = _decoded(records[begin : begin + AT_ONCE], decode_portrait, "people", batch)
+            portraits += some
+            origins += of
+            columns, of_columns = batch.columns("people", some, of, people_columns)
+            gathered.add(list(columns.values()), of_columns)
+        batch.rows += gathered.rows()
         linked = newest_identities(portraits)
         batch.add("identities", linked, [origins[each.said_by] for each in linked], identity_columns)
 
@@ -189,55 +202,75 @@ def _event_row(record: Record) -> tuple[Any, ...]:
     return row_of(decode_event(record.value)) if row is None else row
 
 
-class _EventRows:
-    """Rows of events, chunk after chunk: packed where there is a packer, else by column."""
+def _event_columns_again(origins: Sequence[Record]) -> Iterable[Sequence[Any]]:
+    return zip(*map(_event_row, origins), strict=True)
 
-    def __init__(self, packer: Packer | None) -> None:
-        self.origins: list[Record] = []
-        self._packer = packer
+
+def _people_columns_again(origins: Sequence[Record]) -> Iterable[Sequence[Any]]:
+    return people_columns([decode_portrait(record.value or b"") for record in origins]).values()
+
+
+_Again = Callable[[Sequence[Record]], Iterable[Sequence[Any]]]  # makes the columns of records once more
+PACKED: Mapping[str, Sequence[str]] = {"events": EVENT_NAMES, "people": PEOPLE_NAMES}
+
+
+class _Gathered:
+    """Rows of one table, chunk after chunk: packed where there is a packer, else by column."""
+
+    def __init__(self, table: str, packers: Mapping[str, Packer], again: _Again) -> None:
+        self._table = table
+        self._names = PACKED[table]
+        self._again = again
+        self._packer = packers.get(table)
         self._blocks: list[bytes] = []
-        self._columns: Columns = {name: [] for name in EVENT_NAMES}
+        self._columns: Columns = {name: [] for name in self._names}
+        self._origins: list[Record] = []
 
-    def add(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        if not rows:
+    def add(self, columns: Iterable[Sequence[Any]], origins: Sequence[Record]) -> None:
+        if not origins:
             return
+        self._origins += origins
         if self._packer is not None:
             with suppress(NotPacked):  # ClickHouse will be asked which row it is
-                self._blocks.append(self._packer.block(list(zip(*rows, strict=True))))
+                self._blocks.append(self._packer.block(list(columns)))
                 return
             self._packer = None
-            self._blocks.clear()
-            rows = list(map(_event_row, self.origins))
-        for column, values in zip(self._columns.values(), zip(*rows, strict=True), strict=True):
+            columns = self._again(self._origins)
+        for column, values in zip(self._columns.values(), columns, strict=True):
             column.extend(values)
 
-    def rows(self) -> Rows:
+    def rows(self) -> list[Rows]:
+        if not self._origins:
+            return []
         if self._packer is None:
-            return Rows("events", self._columns, self.origins)
-        return Rows("events", _Again(self.origins), self.origins, Packed(EVENT_NAMES, self._blocks))
+            return [Rows(self._table, self._columns, self._origins)]
+        columns = _ColumnsAgain(self._names, self._origins, self._again)
+        return [Rows(self._table, columns, self._origins, Packed(self._names, self._blocks))]
 
 
-class _Again(Mapping[str, Sequence[Any]]):
-    """The columns of events that are packed, made once more of their records if somebody asks.
+class _ColumnsAgain(Mapping[str, Sequence[Any]]):
+    """The columns of rows that are packed, made once more of their records if somebody asks.
 
     That is where ClickHouse refuses one of them; else columns would be kept for nothing.
     """
 
-    def __init__(self, origins: Sequence[Record]) -> None:
+    def __init__(self, names: Sequence[str], origins: Sequence[Record], again: _Again) -> None:
+        self._names = names
         self._origins = origins
+        self._again = again
 
     @cached_property
     def _columns(self) -> dict[str, Sequence[Any]]:
-        return dict(zip(EVENT_NAMES, zip(*map(_event_row, self._origins), strict=True), strict=True))
+        return dict(zip(self._names, self._again(self._origins), strict=True))
 
     def __getitem__(self, name: str) -> Sequence[Any]:
         return self._columns[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(EVENT_NAMES)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(EVENT_NAMES)
+        return len(self._names)
 
 
 class _TableRow(msgspec.Struct):

@@ -32,8 +32,7 @@ from schemas.event import Event, decode_event
 from schemas.rejected import Rejected, encode_rejected
 from schemas.times import from_ms
 from sinks.analytics import Analytics, ClickHouseAway, ClickHouseError, RowsRefused
-from sinks.batch import TOPICS, BadRow, Batch, Reader, Rows
-from sinks.events import NAMES as EVENT_NAMES
+from sinks.batch import PACKED, TOPICS, BadRow, Batch, Reader, Rows
 from sinks.migrate import migrate
 from sinks.repeats import Plan, has_been_seen, open_plans, plan_of, records_of
 from sinks.watch import watch
@@ -135,7 +134,10 @@ class ClickHouseSink:
         watching = asyncio.create_task(watch(self._analytics, self.metrics))
         try:
             await self._patiently(lambda: migrate(self._analytics, self._tables), (ClickHouseAway,))
-            self._reader.packer = await self._patiently(lambda: self._analytics.packer("events", EVENT_NAMES))
+            self._reader.packers = {
+                table: await self._patiently(partial(self._analytics.packer, table, names))
+                for table, names in PACKED.items()
+            }
             subscription = await self._patiently(lambda: self._log.subscribe(GROUP, TOPICS))
             try:
                 while not self._stopping.is_set():

@@ -130,3 +130,6 @@ def identity_columns(linked: Sequence[Linked]) -> dict[str, list[Any]]:
 
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else stored_ms(moment)
+
+
+NAMES = tuple(people_columns([]))

@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 
 from sinks.analytics import Analytics, ClickHouseError, RowsRefused
-from sinks.batch import AT_ONCE, Reader
+from sinks.batch import AT_ONCE, PACKED, Reader
 from sinks.events import NAMES
 from sinks.migrate import migrate
 from sinks.native import NotPacked, Packed, Packer
 from streams.log import Record
-from tests.sinks.feed import event_json, with_raw
+from tests.sinks.feed import event_json, portrait, with_raw
 from tests.sinks.test_analytics import HOSTILE, ODD_TABLE
 
 STORED = "SELECT * FROM odd_ones ORDER BY k, version"
@@ -83,7 +83,7 @@ async def test_events_that_are_packed_while_they_are_read_are_the_same_rows(anal
     expected = await analytics.query(question)
     await analytics.command("TRUNCATE TABLE events")
 
-    reader.packer = await analytics.packer("events", NAMES)
+    reader.packers = {"events": await analytics.packer("events", NAMES)}
     batch = reader.read(records())
     (packed,) = batch.rows
     assert packed.packed is not None
@@ -95,12 +95,37 @@ async def test_events_that_are_packed_while_they_are_read_are_the_same_rows(anal
     assert packed.origins == columns.origins
 
 
+async def test_portraits_that_are_packed_while_they_are_read_are_the_same_rows(analytics: Analytics) -> None:
+    sections = {"profile": {"email": "a@b.c", "events": 3, "traits": {"a.b": 1}}, "orders": {"revenue": {"EUR": "1.5"}}}
+    odd = [portrait("shop/u:x", 1, sections={"profile": {"events": "many"}}), b"{}"]
+    values = [portrait(f"shop/u:{n}", n, [f"shop/a:{n}"], sections=sections) for n in range(AT_ONCE + 7)]
+    records = [Record("profiles", 0, i, 0, b"k", value) for i, value in enumerate(odd + values)]
+    reader = Reader(())
+    plain = reader.read(records)
+    reader.packers = {"people": await analytics.packer("people", PACKED["people"])}
+    question = "SELECT * FROM people ORDER BY key"
+
+    packed = reader.read(records)
+    stored = []
+    for rows in (plain.rows[0].columns, packed.rows[0].packed):
+        assert rows is not None
+        await analytics.insert("people", rows)
+        stored.append(await analytics.query(question))
+        await analytics.command("TRUNCATE TABLE people")
+
+    assert stored[0] == stored[1]
+    assert len(stored[0]) == len(values)
+    assert [bad.origin for bad in packed.bad] == [bad.origin for bad in plain.bad] == [records[1], records[0]]
+    assert packed.rows[1] == plain.rows[1]
+    assert dict(packed.rows[0].columns) == plain.rows[0].columns
+
+
 async def test_where_packing_fails_the_rows_stay_columns(either: Analytics) -> None:
     await migrate(either)
     reader = Reader(())
     (expected,) = reader.read(records()).rows
 
-    reader.packer = Packer(dict.fromkeys(NAMES, "UInt8"))
+    reader.packers = {"events": Packer(dict.fromkeys(NAMES, "UInt8"))}
     (rows,) = reader.read(records()).rows
 
     assert (rows.packed, rows.columns, rows.origins) == (None, expected.columns, expected.origins)
