@@ -90,7 +90,12 @@ class Apart:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
+        self.end()
+
+    def end(self) -> None:
+        """Ask those that run to end; they end their own processes first."""
+        while self._processes:
+            process = self._processes.pop()
             if process.poll() is None:
                 process.terminate()
 
@@ -102,7 +107,7 @@ class Apart:
                     yield future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self.__exit__(None, None, None)
+                self.end()
                 raise
 
     def _run(self, row: Row, seed: int) -> tuple[str, bool]:
@@ -134,16 +139,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if lacking:
         print(f"The rows on Kafka need {lacking} on this machine.", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that processes are ended then, too
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     first = given.seed if given.seed is not None else random.randrange(10**6)
     runs = [(row, first + turn) for row in rows for turn in range(given.times)]
     began, passed, failed = time.monotonic(), 0, 0
     print(HEAD, flush=True)
-    for line, is_well in _told(runs, given):
-        print(line, flush=True)
-        passed, failed = passed + is_well, failed + (not is_well)
+    try:
+        for line, is_well in _told(runs, given):
+            print(line, flush=True)
+            passed, failed = passed + is_well, failed + (not is_well)
+    except KeyboardInterrupt:
+        print(f"Stopped: {len(runs) - passed - failed} of {len(runs)} were not done.", file=sys.stderr)
+        return 130
     print(f"{passed} passed, {failed} failed, in {time.monotonic() - began:.0f} s", flush=True)
     return 1 if failed else 0
+
+
+def _stop(number: int, frame: object) -> None:
+    """Stop, once: the processes of the run are ended then, and nobody may break that off."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _told(runs: Sequence[tuple[Row, int]], given: argparse.Namespace) -> Iterator[tuple[str, bool]]:
