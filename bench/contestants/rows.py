@@ -25,9 +25,8 @@ import uvloop
 
 from schemas.topics import TOPICS
 from sinks.analytics import Analytics
-from sinks.batch import Reader
+from sinks.batch import PACKED, Reader
 from sinks.clickhouse import ClickHouseSink, behind
-from sinks.events import NAMES as EVENT_NAMES
 from sinks.migrate import migrate
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing, Record
@@ -80,7 +79,7 @@ async def contend(given: Job, folder: Path) -> dict[str, Any]:
     read = reader.read(records).rows[0].columns
     ready = {name: list(read[name]) for name in read}
     await analytics.insert(TABLE, ready)
-    reader.packer = await analytics.packer(TABLE, EVENT_NAMES)  # as the sink does
+    reader.packers = {TABLE: await analytics.packer(TABLE, PACKED[TABLE])}  # as the sink does
     block = client.raw_query(f"SELECT * FROM {TABLE}", fmt="Native")
 
     async def raw() -> None:
