@@ -38,7 +38,7 @@ def workers_killed(scene: Scene) -> Outcome:
     return scene.outcome(scene.settle())
 
 
-@row("3", "tidewire up kill -9", limit_s=20, ground="embedded", short=True)
+@row("3", "tidewire up kill -9", limit_s=20, ground="embedded")
 def everything_killed(scene: Scene) -> Outcome:
     """The one process of the embedded ground is killed at random moments: collector, stage and sink at once."""
     up = scene.cluster.up
