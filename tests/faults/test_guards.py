@@ -34,11 +34,13 @@ STEPS = "killed after each step of a checkpoint"
 TWICE = "everything sent twice"
 BACK = "offsets set back to the beginning"
 LATE = "worker stops as it writes to the changelog"
+UNANSWERED = "answers of ClickHouse lost"
 
 
 def test_the_other_rows_are_green_in_every_run_of_the_tests():
     assert the_row(STEPS).is_short
     assert the_row(BACK).is_short
+    assert the_row(UNANSWERED).is_short
 
 
 @pytest.mark.parametrize("name", [TWICE, pytest.param(LATE, marks=pytest.mark.kafka)])
@@ -63,6 +65,7 @@ def test_without_its_lease_a_late_writer_does_no_harm_as_its_epoch_is_old(tmp_pa
         ("flush", STEPS, "lost"),
         ("outputs_first", STEPS, "lost"),
         pytest.param("ownership", LATE, "wrong", marks=pytest.mark.kafka),
+        pytest.param("tokens", UNANSWERED, "wrong", marks=pytest.mark.kafka),
     ],
 )
 def test_without_a_guard_a_row_turns_red(guard: str, name: str, turns: str, tmp_path: Path):
