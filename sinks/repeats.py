@@ -58,9 +58,13 @@ _STORED = " stored"
 
 
 def plan_of(records: Iterable[Record]) -> Plan:
-    by_partition: dict[TP, list[Record]] = defaultdict(list)
-    for record in records:
-        by_partition[TP(record.topic, record.partition)].append(record)
+    by_partition: dict[TP, list[Record]] = {}
+    topic, partition, of_both = "", -1, list[Record]()
+    for record in records:  # those of one partition mostly follow one another
+        if record.partition != partition or record.topic != topic:
+            topic, partition = record.topic, record.partition
+            of_both = by_partition.setdefault(TP(topic, partition), [])
+        of_both.append(record)
     ranges = {tp: (of[0].offset, of[-1].offset + 1) for tp, of in by_partition.items()}
     place = [(*tp, *ranges[tp], len(of), of[0].timestamp_ms, of[-1].timestamp_ms)
              for tp, of in sorted(by_partition.items())]  # fmt: skip
