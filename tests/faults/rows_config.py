@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from structlog.testing import capture_logs
 
 from config.write_keys import hash_of
 from schemas.customer import Customer, Part
@@ -442,7 +443,8 @@ async def _by_hand(clickhouse: Bridge, statements: Sequence[str], *, migrates: b
     await analytics.start()
     try:
         if migrates:
-            await migrate(analytics)
+            with capture_logs():  # they are not for the table that is printed
+                await migrate(analytics)
         for statement in statements:
             await analytics.command(statement)
     finally:
