@@ -33,7 +33,7 @@ import lz4.frame
 
 from schemas.errors import ConfigError, TidewireError, Unreachable
 from sinks.clickhouse_types import Answer, read_answer
-from sinks.native import Packed, Packer
+from sinks.native import NotPacked, Packed, Packer
 
 READERS = 4  # queries at a time; more wait
 LONGEST_QUERY_S = 30.0
@@ -246,18 +246,18 @@ class Analytics:
         await self._in(self._writing, self._with_client, None, partial(self._insert, table, columns, token))
 
     def _insert(self, table: str, columns: Mapping[str, Sequence[Any]] | Packed, token: str, client: Any) -> None:
+        if not isinstance(columns, Packed):
+            types = self._types_of(table, columns, client)
+            packer = Packer({name: types[name] for name in columns})
+            try:
+                columns = Packed(packer.names, [packer.block(list(columns.values()))])
+            except NotPacked as error:
+                raise RowsRefused(f"{error}.") from error
         settings = _texts(_WRITE_SETTINGS | _token(token))
-        if isinstance(columns, Packed):
-            if self.place.path is not None:  # by way of a file
-                client.raw_insert(f"`{table}`", columns.names, columns.blocks, settings, "Native")
-            else:
-                client.raw_insert(f"`{table}`", columns.names, columns.compressed(), settings, "Native", "lz4")
-            return
-        types = self._types_of(table, columns, client)
-        client.insert(
-            f"`{table}`", list(columns.values()), list(columns), column_oriented=True,
-            column_type_names=[types[name] for name in columns], settings=settings,
-        )  # fmt: skip
+        if self.place.path is not None:  # by way of a file
+            client.raw_insert(f"`{table}`", columns.names, columns.blocks, settings, "Native")
+        else:
+            client.raw_insert(f"`{table}`", columns.names, columns.compressed(), settings, "Native", "lz4")
 
     def _types_of(self, table: str, names: Iterable[str], client: Any) -> dict[str, str]:
         types = self._types.get(table)

@@ -1,7 +1,8 @@
-"""Blocks of ClickHouse's format Native, made a few hundred rows at a time.
+"""Blocks of ClickHouse's format Native.
 
-The driver encodes an insert when all of its rows stand ready. By then most of them have left the processor's cache, and
-all of them lie in memory at once. So what has many rows is encoded while it is read; what is kept is bytes.
+The driver's own insert encodes all rows together, when they stand ready. By then most of them have left the processor's
+cache, all of them lie in memory at once, and so does pandas, which it imports to see whether it was given a data frame.
+Here what has many rows is encoded while it is read, a few hundred at a time; what is kept is bytes.
 """
 
 from __future__ import annotations
