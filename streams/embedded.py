@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 LARGEST_RECORD_BYTES = 16 * 1024 * 1024
 MOST_WAITING_BYTES = 64 * 1024 * 1024  # of appends not yet committed; beyond it the log says it is busy
+COMMIT_BYTES = 256 * 1024  # of one topic go into one commit: what it takes longer, everybody waits for
 KEEP_HOUSE_EVERY_S = 60.0
 CLEAN_AFTER_RECORDS = 50_000  # a compacted partition is cleaned when so many records, and half of it, are new
 CHUNK = 5_000  # rows deleted in one transaction, so that appends wait little
@@ -126,12 +127,23 @@ def _bytes_of(record: Record) -> int:
 
 
 class _Append:
-    """Records of one caller that wait for the next commit."""
+    """Records of one caller that wait for the same commit."""
 
     __slots__ = ("by_partition", "done", "size", "topic")
 
-    def __init__(self, topic: _Topic, by_partition: dict[int, list[Outgoing]], size: int, done: asyncio.Future[Any]):
-        self.topic, self.by_partition, self.size, self.done = topic, by_partition, size, done
+    def __init__(self, topic: _Topic) -> None:
+        self.topic = topic
+        self.by_partition: dict[int, list[Outgoing]] = {}
+        self.size = 0
+        self.done: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
+
+    def add(self, partition: int, record: Outgoing, length: int) -> None:
+        of_partition = self.by_partition.get(partition)
+        if of_partition is None:
+            self.by_partition[partition] = [record]
+        else:
+            of_partition.append(record)
+        self.size += length
 
 
 class EmbeddedLog:
@@ -229,7 +241,7 @@ class EmbeddedLog:
         db.execute("pragma page_size = 8192")
         db.execute("pragma journal_mode = wal")
         db.execute(f"pragma synchronous = {'full' if self.fsync else 'normal'}")
-        db.execute("pragma wal_autocheckpoint = 4000")
+        db.execute("pragma wal_autocheckpoint = 1000")
         db.execute("pragma busy_timeout = 10000")
         return db
 
@@ -299,8 +311,7 @@ class EmbeddedLog:
         if not records:
             return []
         known = self._topic(topic)
-        by_partition: dict[int, list[Outgoing]] = {}
-        size = 0
+        appends = [_Append(known)]
         for record in records:
             partition = record.partition
             if partition is None:
@@ -313,19 +324,31 @@ class EmbeddedLog:
             length = len(record.value or b"") + len(record.key or b"")
             if length > LARGEST_RECORD_BYTES:
                 raise TidewireError(f"a record of {length} bytes is too large; at most {LARGEST_RECORD_BYTES}")
-            size += length
-            of_partition = by_partition.get(partition)
-            if of_partition is None:
-                by_partition[partition] = [record]
-            else:
-                of_partition.append(record)
+            if appends[-1].size > COMMIT_BYTES:
+                appends.append(_Append(known))
+            appends[-1].add(partition, record, length)
+        size = sum(append.size for append in appends)
         if self._waiting_bytes and self._waiting_bytes + size > MOST_WAITING_BYTES:
             raise LogBusy("the log has too much to write")
-        done: asyncio.Future[list[Placed]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Append(known, by_partition, size, done))
+        self._waiting += appends
         self._waiting_bytes += size
         self._flush_soon()
-        return await done
+        if len(appends) == 1:
+            return await appends[0].done
+        return [place for placed in await asyncio.gather(*(append.done for append in appends)) for place in placed]
+
+    def _next_appends(self) -> list[_Append]:
+        """What the next commit takes: a little of every topic, so that events need not wait for thousands of states."""
+        taken, left, sizes = [], [], dict.fromkeys(self._topics, 0)
+        for append in self._waiting:
+            if sizes[append.topic.name] > COMMIT_BYTES:
+                left.append(append)
+            else:
+                taken.append(append)
+                sizes[append.topic.name] += append.size
+        self._waiting = left
+        self._waiting_bytes -= sum(sizes.values())
+        return taken
 
     def _flush_soon(self) -> None:
         if self._flusher is None:
@@ -335,14 +358,15 @@ class EmbeddedLog:
         """Commit what waits, again and again until nothing does."""
         try:
             while self._waiting or self._commits:
-                appends, self._waiting, self._waiting_bytes = self._waiting, [], 0
+                appends = self._next_appends()
                 commits, self._commits = self._commits, {}
                 waiters, self._commit_waiters = self._commit_waiters, []
                 try:
                     placed, now_ms = await self._in_writer(self._write, appends, commits)
                 except sqlite3.Error as error:
                     log.error("log_write_failed", path=str(self.path), error=str(error))
-                    for waiting in (*(append.done for append in appends), *waiters):
+                    unanswered: list[asyncio.Future[Any]] = [*(append.done for append in appends), *waiters]
+                    for waiting in unanswered:
                         if not waiting.done():
                             waiting.set_exception(LogUnavailable(f"the log {self.path} cannot be written: {error}"))
                     continue
@@ -381,33 +405,29 @@ class EmbeddedLog:
         self, appends: list[_Append], commits: dict[tuple[str, str, int], tuple[int, str]]
     ) -> tuple[list[list[Placed]], int]:
         now_ms = time.time_ns() // 1_000_000
-        rows: list[tuple[int, int, bytes | None, bytes | None, bytes | None]] = []
+        values: list[Any] = []  # of the columns of all rows, one after another
         ends: dict[tuple[int, int], int] = {}
         placed: list[list[Placed]] = []
         for append in appends:
             topic, places = append.topic, []
             for partition, records in append.by_partition.items():
                 first = ends.get((topic.number, partition), topic.next[partition])
-                place = topic.place(partition, first)
-                for i, record in enumerate(records):
+                for place, record in enumerate(records, topic.place(partition, first)):
                     headers = _encode_headers(record.headers) if record.headers else None
-                    rows.append((place + i, now_ms, record.key, record.value, headers))
+                    values += (place, now_ms, record.key, record.value, headers)
                 ends[topic.number, partition] = first + len(records)
                 places.append(Placed(partition, first, len(records)))
             placed.append(places)
         db = self._writer
         db.execute("begin immediate")
         with db:  # commits, or rolls back what raised
-            db.executemany("insert into records values(?,?,?,?,?)", rows)
-            db.executemany(
-                "update partitions set next = ? where topic = ? and partition = ?",
-                [(after, topic, partition) for (topic, partition), after in ends.items()],
-            )
-            db.executemany(
-                "insert or replace into offsets values(?,?,?,?)", [(*of, after) for of, (after, _) in commits.items()]
-            )
-            noted = [(*of, note) for of, (_, note) in commits.items() if note or self._notes.get(of)]
-            db.executemany("insert or replace into notes values(?,?,?,?)", noted)
+            _insert(db, "insert into records", 5, values)
+            moved = [value for of, after in ends.items() for value in (*of, 0, after, 0)]
+            _insert(db, "insert into partitions", 5, moved, "on conflict(topic, partition) do update set next = excluded.next")
+            offsets = [value for of, (after, _) in commits.items() for value in (*of, after)]
+            _insert(db, "insert or replace into offsets", 4, offsets)
+            noted = [value for of, (_, note) in commits.items() if note or self._notes.get(of) for value in (*of, note)]
+            _insert(db, "insert or replace into notes", 4, noted)
         return placed, now_ms
 
     def _wake(self) -> None:
@@ -642,6 +662,19 @@ class EmbeddedLog:
         self._writer.execute(
             "update partitions set cleaned = ? where topic = ? and partition = ?", (end, topic.number, partition)
         )
+
+
+def _insert(db: sqlite3.Connection, what: str, width: int, values: list[Any], then: str = "") -> None:
+    """Insert rows, many with each statement: between two statements another thread may take the interpreter for
+    milliseconds, as it does between the rows of `executemany`. Few sizes, so that SQLite keeps them prepared."""
+    at = 0
+    for count in (256, 64, 16, 4, 1):
+        size = count * width
+        if len(values) - at >= size:
+            statement = f"{what} values {','.join(['(' + ','.join('?' * width) + ')'] * count)} {then}"
+            while len(values) - at >= size:
+                db.execute(statement, values[at : at + size])
+                at += size
 
 
 class EmbeddedSubscription:

@@ -44,9 +44,9 @@ log = structlog.get_logger(__name__)
 
 GROUP = "tidewire-customers"
 EVENTS = "events"
-SLICE = 250  # records handled between two turns of the event loop, so that requests are answered meanwhile
-ENCODE_SLICE = 500  # states encoded between two turns
-PORTRAIT_SLICE = 100  # likewise portraits
+SLICE = 100  # records handled between two turns of the event loop, so that requests are answered meanwhile
+ENCODE_SLICE = 100  # states encoded between two turns
+PORTRAIT_SLICE = 15  # likewise portraits
 TICK_EVERY_S = 1.0
 TICK_AGAIN_S = 30.0  # a timer that is still there then is told again: the clock of the log may have been behind
 LIVE_EVERY_S = 0.5

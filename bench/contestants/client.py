@@ -43,7 +43,7 @@ class Job(msgspec.Struct, frozen=True):
     calls: int
     skip: int = 0
     batch: int = 100
-    lanes: int = 8
+    lanes: int = 32
     rate: float = 0.0
 
 
