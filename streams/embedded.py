@@ -423,7 +423,8 @@ class EmbeddedLog:
         with db:  # commits, or rolls back what raised
             _insert(db, "insert into records", 5, values)
             moved = [value for of, after in ends.items() for value in (*of, 0, after, 0)]
-            _insert(db, "insert into partitions", 5, moved, "on conflict(topic, partition) do update set next = excluded.next")
+            then = "on conflict(topic, partition) do update set next = excluded.next"
+            _insert(db, "insert into partitions", 5, moved, then)
             offsets = [value for of, (after, _) in commits.items() for value in (*of, after)]
             _insert(db, "insert or replace into offsets", 4, offsets)
             noted = [value for of, (_, note) in commits.items() if note or self._notes.get(of) for value in (*of, note)]
