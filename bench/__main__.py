@@ -27,6 +27,7 @@ PARTS = {
     "latency": "from HTTP to state and to ClickHouse at 10, 50 and 80 % of capacity",
     "recovery": "seconds and memory to restore the state of a million people",
     "growth": "cost when people, state, processors and partitions grow",
+    "scaling": "events per second while a worker is added under load, and taken away",
     "whole_way": "from HTTP to rows in ClickHouse; --only embedded,kafka",
     "log": "records per second into and out of the log; --only embedded,kafka",
 }  # fmt: skip

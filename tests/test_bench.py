@@ -84,6 +84,15 @@ def test_the_sink_is_measured_beside_a_raw_insert():
     assert set(said["orders"]["rows_per_s"]) == {"raw", "columns", "sink", "whole"}
 
 
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_scaling_is_measured_with_a_worker_added_and_taken_away():
+    said = quick("scaling")
+
+    assert_whole(said, "scaling")
+    assert {"one worker", "two workers", "one worker again", "pause while one joins"} <= said["workers"].keys()
+
+
 @pytest.mark.slow
 def test_latency_is_measured_to_state_and_to_clickhouse_at_three_loads():
     said = quick("latency")
