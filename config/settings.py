@@ -51,7 +51,7 @@ class Settings(BaseModel):
     checkpoint_records: int = Field(20_000, ge=1, description="A checkpoint is due after this many records…")
     checkpoint_ms: int = Field(250, ge=1, description="…or this many milliseconds, whichever is first; "
                                                    "up to 1,000 while checkpoints take long.")  # fmt: skip
-    hot_customers: int = Field(50_000, ge=100, description="Customer records kept decoded in memory, per worker.")
+    hot_customers: int = Field(20_000, ge=100, description="Customer records kept decoded in memory, per worker.")
     sink_batch: int = Field(20_000, ge=1, description="Rows of one ClickHouse insert, at most.")
     sink_wait_ms: int = Field(1_000, ge=1, description="A smaller insert waits this long for more rows.")
     most_lag: int = Field(1_000_000, ge=1, description="Collector answers 503 while the customer stage is this many "

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schemas.errors import TidewireError, Unreachable
 from schemas.keyed import decode_head
@@ -25,6 +26,8 @@ _EVENTS = _META + b"events"  # id of the topic `events` that the offsets in the 
 _STOPPED = _META + b"stopped"
 _GO_ON = _META + b"go_on"
 
+READ_BYTES = 64 << 20  # of blocks kept in memory, of all stores
+WRITTEN_BYTES = 64 << 20  # not yet in a file, of all stores
 WRITE_CHUNK = 256  # states in one write: small enough for the processor's cache, and for memory that is used again
 
 
@@ -50,12 +53,14 @@ class StateStore:
         self._open()
 
     def _open(self) -> None:
-        from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteOptions
+        from rocksdict import BlockBasedOptions, Options, Rdict, WriteOptions
 
+        read, written = _memory()
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_write_buffer_size(16 << 20)
         options.set_max_write_buffer_number(3)
+        options.set_write_buffer_manager(written)
         options.set_memtable_prefix_bloom_ratio(0.1)  # most keys asked for are not among the newest
         options.set_memtable_whole_key_filtering(True)
         options.set_keep_log_file_num(2)
@@ -63,7 +68,7 @@ class StateStore:
         options.set_max_bytes_for_level_base(512 << 20)
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, False)
-        blocks.set_block_cache(Cache(32 << 20))
+        blocks.set_block_cache(read)
         options.set_block_based_table_factory(blocks)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -183,6 +188,15 @@ class StateStore:
             if key[:1] != _RECORD:
                 return
             yield key[1:]
+
+
+@cache
+def _memory() -> tuple[Any, Any]:
+    """What all stores of this process share, however many partitions it owns: for blocks read, and for what is written
+    and not yet in a file."""
+    from rocksdict import Cache, WriteBufferManager
+
+    return Cache(READ_BYTES), WriteBufferManager(WRITTEN_BYTES, False)  # over it, files are written sooner
 
 
 def _timer(due_ms: int, key: bytes) -> bytes:

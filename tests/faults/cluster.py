@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from schemas.errors import TidewireError, Unreachable
 from sinks.analytics import Analytics
@@ -33,6 +34,8 @@ from tests.sinks.server import Bridge
 
 PARTITIONS = 4
 READ_AT_ONCE = 20_000
+READ_WITHIN_S = 600.0
+_UNLIMITED = dict.fromkeys(("max_result_rows", "max_result_bytes", "max_rows_to_read", "max_memory_usage"), 0)
 OWNED_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 60.0
 
@@ -271,11 +274,12 @@ async def _read_all(log: Log, topic: str) -> list[Record]:
 
 async def _query(url: str, statements: Sequence[str]) -> list[list[dict[str, Any]]]:
     analytics = Analytics(url)
-    await analytics.start()
-    try:
-        return [await analytics.query(statement) for statement in statements]
-    finally:
-        await analytics.close()
+    with patch.dict("sinks.analytics._READ_SETTINGS", _UNLIMITED):  # the oracle reads all there is
+        await analytics.start()
+        try:
+            return [await analytics.query(statement, longest_s=READ_WITHIN_S) for statement in statements]
+        finally:
+            await analytics.close()
 
 
 class _Loop:

@@ -27,6 +27,7 @@ SLOW_S = 0.5
 NARROW_BYTES_PER_S = 64 * 1024
 MOST_GROWTH = 1.10
 MOST_WAITING_BYTES = 64 * 1024 * 1024
+REQUESTS_BYTES = 16 * 1024 * 1024  # that are under way, and wait for a log that is slow
 RESET_EVERY_S = 2.0
 
 
@@ -261,7 +262,7 @@ def _grown(before: Memory, during: Memory) -> list[str]:
     wrong = []
     for name, most in during.most_bytes.items():
         had = before.most_bytes[name]
-        if most > (had + MOST_WAITING_BYTES if name.startswith("worker") else had * MOST_GROWTH):
+        if most > had * MOST_GROWTH + (MOST_WAITING_BYTES if name.startswith("worker") else REQUESTS_BYTES):
             wrong.append(f"{name} grew from {had >> 20} to {most >> 20} MB")
     return wrong
 

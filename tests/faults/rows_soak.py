@@ -39,8 +39,9 @@ class _Watched:
         early, late = median(self.rss_mb[quarter : 2 * quarter]), median(self.rss_mb[-quarter:])
         files = median(self.files[-quarter:]) - median(self.files[quarter : 2 * quarter])
         name = self.process.data.name
-        print(f"    {name}: {early:.0f} MB in the second quarter, {late:.0f} MB in the last; "
-              f"{self.files[-1]} open files, {files:+.0f}", flush=True)  # fmt: skip
+        eighth = max(1, len(self.rss_mb) // 8)
+        course = " ".join(f"{median(self.rss_mb[i : i + eighth]):.0f}" for i in range(0, 8 * eighth, eighth))
+        print(f"    {name}: {course} MB, eighth by eighth; {self.files[-1]} open files, {files:+.0f}", flush=True)
         wrong = []
         if late > early * MOST_GROWTH:
             wrong.append(f"the memory of {name} grew from {early:.0f} to {late:.0f} MB")
