@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -241,7 +242,7 @@ class EmbeddedLog:
         db.execute("pragma page_size = 8192")
         db.execute("pragma journal_mode = wal")
         db.execute(f"pragma synchronous = {'full' if self.fsync else 'normal'}")
-        db.execute("pragma wal_autocheckpoint = 1000")
+        db.execute("pragma wal_autocheckpoint = 1000")  # pages, 8 MB: appends wait while they move into the file
         db.execute("pragma busy_timeout = 10000")
         return db
 
@@ -671,11 +672,15 @@ def _insert(db: sqlite3.Connection, what: str, width: int, values: list[Any], th
     at = 0
     for count in (256, 64, 16, 4, 1):
         size = count * width
-        if len(values) - at >= size:
-            statement = f"{what} values {','.join(['(' + ','.join('?' * width) + ')'] * count)} {then}"
-            while len(values) - at >= size:
-                db.execute(statement, values[at : at + size])
-                at += size
+        while len(values) - at >= size:
+            db.execute(_statement(what, width, count, then), values[at : at + size])
+            at += size
+
+
+@cache
+def _statement(what: str, width: int, count: int, then: str) -> str:
+    row = f"({','.join('?' * width)})"
+    return f"{what} values {','.join([row] * count)} {then}"
 
 
 class EmbeddedSubscription:

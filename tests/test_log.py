@@ -762,6 +762,28 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+async def test_a_small_append_does_not_wait_for_a_large_one_to_another_topic(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log.db", fsync=False)
+    await log.start()
+    try:
+        await log.create_topic("states", 2, None)
+        await log.create_topic("events", 2, WEEK_MS)
+        states = [Outgoing(b"%d" % number, bytes(10_000), number % 2) for number in range(1_000)]
+        large = asyncio.create_task(log.append("states", states))
+        await asyncio.sleep(0)  # it waits for its first commit
+
+        await log.append("events", [Outgoing(b"k", b"v")])
+
+        assert not large.done()
+        placed = await large
+        assert sum(place.count for place in placed) == len(states)
+        for partition in (0, 1):
+            kept = await log.read(TP("states", partition), 0, len(states))
+            assert [record.key for record in kept] == [each.key for each in states if each.partition == partition]
+    finally:
+        await log.stop()
+
+
 async def test_a_copy_is_the_log_at_one_moment_while_appends_go_on(tmp_path: Path) -> None:
     log = EmbeddedLog(tmp_path / "log.db", fsync=False)
     await log.start()

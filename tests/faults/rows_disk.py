@@ -110,7 +110,7 @@ def worker_disk_full(scene: Scene) -> Outcome:
         with scene.traffic(rate=300) as traffic:
             traffic.wait_for(300)
             filler = fill(folder)
-            # What is written stays in memory until there are 32 MB of it.
+            # What is written stays in memory until there are 16 MB of it.
             with scene.traffic(rate=200, clients=1, batch=20, story=talkative_story):
                 wait_for(lambda: not worker.is_running, NOTICES_WITHIN_S, "the worker goes on with a full disk",
                          worker.told)  # fmt: skip

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from tests.faults.machine import WRITE_KEY, Process
 from tests.faults.rows import Outcome, Scene, row
 from tests.faults.stories import crowded, iso
 from tests.faults.traffic import HEADERS, Json, Ledger, Request, shop_story
+from tests.faults.watch import Memory, status_kb
 
 MOST_RSS_MB = 512.0
 FLAT = 1.10  # of the memory in the middle of an overload
@@ -166,7 +167,7 @@ def _flooded(scene: Scene, cluster: Cluster, refusal: str) -> Outcome:
         time.sleep(scene.size(15, 60))
     scene.fault_over()
     taken, refused = flood.answers["200"], flood.answers[refusal]
-    wrong = [*_not_told_when(flood), *memory.wrong()]
+    wrong = [*_not_told_when(flood), *_too_much(memory)]
     if flood.answers.keys() - {"200", refusal}:
         wrong.append(f"requests ended with {dict(flood.answers)}")
     if not taken or not refused or (refusal == "429" and refused < taken * (TIMES_TOO_MUCH - 1)):
@@ -204,7 +205,7 @@ def processors_stopped(scene: Scene) -> Outcome:
         scene.fault_over()
         for worker in workers:
             worker.ready()
-    wrong = [*memory.wrong(), "" if hint else "the refusal does not say when to come again"]
+    wrong = [*_too_much(memory), "" if hint else "the refusal does not say when to come again"]
     if behind > 3_000 + 2 * 800 + 4 * 10:  # what comes between two looks at how far behind they are
         wrong.append(f"{behind} records waited")
     return scene.outcome(scene.settle(), *wrong)
@@ -280,46 +281,15 @@ class Flood:
                 "properties": {"product_id": f"p{n % 40}"}}  # fmt: skip
 
 
-class Memory:
-    """Looks at how much memory processes hold, twice a second, as a context manager."""
-
-    def __init__(self, processes: Iterable[Process]) -> None:
-        self._processes = list(processes)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
-        self.held_mb: dict[str, list[float]] = defaultdict(list)
-
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stopping.wait(0.5):
-            for process in self._processes:
-                with suppress(OSError):
-                    self.held_mb[process.data.name].append(status_kb(process.pid)["VmRSS"] / 1024)
-
-    def wrong(self) -> Iterator[str]:
-        """Who holds too much, or more and more: in the last third much more than in the one before."""
-        for name, held in self.held_mb.items():
-            third = len(held) // 3
-            middle, end = max(held[third : 2 * third]), max(held[2 * third :])
-            if end > MOST_RSS_MB:
-                yield f"{name} holds {end:.0f} MB"
-            if end > middle * FLAT + FLAT_MB:
-                yield f"{name} grows: {middle:.0f} MB, then {end:.0f} MB"
-
-
-def status_kb(pid: int) -> Mapping[str, int]:
-    """What the system says of a process, of all that it says in kB."""
-    pairs = (line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {name: int(value.split()[0]) for name, value in pairs if value.strip().endswith("kB")}
+def _too_much(memory: Memory) -> Iterator[str]:
+    """Who holds too much, or more and more: in the last third much more than in the one before."""
+    for name, held in memory.held_bytes.items():
+        third = len(held) // 3
+        middle, end = max(held[third : 2 * third]) / 2**20, max(held[2 * third :]) / 2**20
+        if end > MOST_RSS_MB:
+            yield f"{name} holds {end:.0f} MB"
+        if end > middle * FLAT + FLAT_MB:
+            yield f"{name} grows: {middle:.0f} MB, then {end:.0f} MB"
 
 
 # --- 29

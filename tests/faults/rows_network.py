@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from types import TracebackType
 
 from schemas.internal import is_internal
 from tests.faults.cluster import Cluster, wait_for
@@ -18,7 +14,7 @@ from tests.faults.netns import Host, Net
 from tests.faults.proxy import Delay, Mode, Pass, Proxy, Throttle
 from tests.faults.rows import Outcome, Scene, row
 from tests.faults.rows_broker import leader_of, never_taken, still_running
-from tests.faults.watch import Progress
+from tests.faults.watch import Memory, Progress
 
 SESSION_S = 10.0  # after which others get the partitions of one who is not heard of
 STOPS_AFTER_S = SESSION_S + 5.0
@@ -27,7 +23,6 @@ SLOW_S = 0.5
 NARROW_BYTES_PER_S = 64 * 1024
 MOST_GROWTH = 1.10
 MOST_WAITING_BYTES = 64 * 1024 * 1024
-REQUESTS_BYTES = 16 * 1024 * 1024  # that are under way, and wait for a log that is slow
 RESET_EVERY_S = 2.0
 
 
@@ -170,48 +165,6 @@ def _all_be(proxies: Sequence[Proxy], mode: Mode) -> None:
         proxy.be(mode)
 
 
-class Memory:
-    """Watches the resident memory of processes, as a context manager.
-
-    Attributes:
-        most_bytes: by name of its data folder, the most each had.
-    """
-
-    def __init__(self, processes: Sequence[Process]) -> None:
-        self._processes = list(processes)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
-        self.most_bytes: dict[str, int] = {}
-
-    def __enter__(self) -> Memory:
-        self._look()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stopping.wait(0.25):
-            self._look()
-
-    def _look(self) -> None:
-        for process in self._processes:
-            name = process.data.name
-            self.most_bytes[name] = max(self.most_bytes.get(name, 0), _resident_bytes(process))
-
-
-def _resident_bytes(process: Process) -> int:
-    try:
-        pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
-    except OSError:  # it has ended
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 @row("12", "slow net: half a second each way", limit_s=30)
 def slow_net(scene: Scene) -> Outcome:
     """Everything between the roles and Kafka takes half a second longer, each way. Memory stays as it was."""
@@ -260,9 +213,9 @@ def _grown(before: Memory, during: Memory) -> list[str]:
     """Processes that took more memory during the fault than before it under load. A worker may hold so many checkpoints
     as are allowed to wait for the log, and people who are new."""
     wrong = []
-    for name, most in during.most_bytes.items():
-        had = before.most_bytes[name]
-        if most > had * MOST_GROWTH + (MOST_WAITING_BYTES if name.startswith("worker") else REQUESTS_BYTES):
+    for name, held in during.held_bytes.items():
+        had, most = max(before.held_bytes[name]), max(held)
+        if most > (had + MOST_WAITING_BYTES if name.startswith("worker") else had * MOST_GROWTH):
             wrong.append(f"{name} grew from {had >> 20} to {most >> 20} MB")
     return wrong
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -434,23 +435,22 @@ async def test_people_leave_memory_and_come_back_from_the_disk(shop: Shop):
 
 
 async def test_checkpoints_that_take_long_come_less_often_but_never_seldom(shop: Shop, monkeypatch):
-    append, delay_s = shop.log.append, [0.05]
+    append, clock, delay_s = shop.log.append, [1_000.0], [0.05]
 
     async def slow(topic: str, records):  # type: ignore[no-untyped-def]
-        await asyncio.sleep(delay_s[0] if topic == CHANGELOG else 0)
+        clock[0] += delay_s[0] if topic == CHANGELOG else 0.0
         return await append(topic, records)
 
     async with shop.worker() as worker:
         worker._checkpoint_s = 0.01
         monkeypatch.setattr(shop.log, "append", slow)
+        monkeypatch.setattr("streams.worker.time", SimpleNamespace(monotonic=lambda: clock[0], time_ns=time.time_ns))
         intervals = []
-        for delay_s[0], patience in ((0.05, 4), (0.5, 4), (0.0, 0)):
-            monkeypatch.setattr("streams.worker.PATIENCE", patience)
+        for delay_s[0] in (0.05, 0.5, 0.0):
             await shop.send(an_event(len(intervals), user="u"))
             await shop.feed(worker)
             await worker.checkpoint()
             intervals.append(worker._interval_s)
+        monkeypatch.undo()
 
-    assert 0.2 <= intervals[0] <= 1.0
-    assert intervals[1] == 1.0
-    assert intervals[2] == 0.01  # what the settings say, as soon as nothing is slow any more
+    assert intervals == [pytest.approx(0.2), 1.0, 0.01]  # four times as long, at most a second, and again as it was
