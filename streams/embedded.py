@@ -334,9 +334,13 @@ class EmbeddedLog:
         self._waiting += appends
         self._waiting_bytes += size
         self._flush_soon()
-        if len(appends) == 1:
-            return await appends[0].done
-        return [place for placed in await asyncio.gather(*(append.done for append in appends)) for place in placed]
+        try:
+            if len(appends) == 1:
+                return await appends[0].done
+            places = await asyncio.gather(*(append.done for append in appends))
+        finally:
+            del appends  # else an error, by its traceback, would hold itself and them until garbage is looked for
+        return [place for placed in places for place in placed]
 
     def _next_appends(self) -> list[_Append]:
         """What the next commit takes: a little of every topic, so that events need not wait for thousands of states."""

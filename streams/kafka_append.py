@@ -172,19 +172,26 @@ class Appender:
             lane.waiting.append(_Piece(ticket, *load))
             if lane.task is None:
                 self._start_soon(lane)
-        return await ticket.done
+        try:
+            return await ticket.done
+        finally:
+            del ticket  # else an error, by its traceback, would hold itself and the records until garbage is looked for
 
     async def _expire(self) -> None:
         """Tell those who waited too long. What is under way stays so: Kafka may yet take it."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            now = time.monotonic()
-            while self._tickets and (self._tickets[0].done.done() or self._tickets[0].deadline < now):
-                ticket = self._tickets.popleft()
-                if ticket.is_sent:
-                    ticket.fail(LogUnavailable(f"Kafka did not acknowledge within {self._timeout_s:g} s"))
-                else:
-                    ticket.fail(LogBusy(f"Kafka took nothing for {self._timeout_s:g} s", retry_after_s=5))
+            self._fail_late(time.monotonic())
+            for lane in self._lanes.values():
+                self._drop_dead(lane)
+
+    def _fail_late(self, now: float) -> None:
+        while self._tickets and (self._tickets[0].done.done() or self._tickets[0].deadline < now):
+            ticket = self._tickets.popleft()
+            if ticket.is_sent:
+                ticket.fail(LogUnavailable(f"Kafka did not acknowledge within {self._timeout_s:g} s"))
+            else:
+                ticket.fail(LogBusy(f"Kafka took nothing for {self._timeout_s:g} s", retry_after_s=5))
 
     # --- lanes
 
@@ -224,8 +231,7 @@ class Appender:
             self._fill(batch, lane, sent)
             if not sent:
                 return
-            acknowledged = await producer.send_batch(batch, lane.tp.topic, partition=lane.tp.partition)
-            placed = await acknowledged
+            placed = await (await producer.send_batch(batch, lane.tp.topic, partition=lane.tp.partition))
         except KafkaError as error:
             self._fail(lane, sent, error)
             # The batch that failed took a sequence number with it: with this producer all later ones would be refused.

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -18,6 +19,7 @@ from streams import kafka_append
 from streams.kafka import KafkaLog
 from streams.kafka_address import parse_address
 from streams.log import TP, LogBusy, LogUnavailable, Outgoing
+from tests.freed import Records, is_freed_at_once
 from tests.kafka_broker import Kafka, free_ports
 
 DAY_MS = 86_400_000
@@ -140,6 +142,31 @@ async def test_what_kafka_refuses_is_said_to_its_caller_alone(log: KafkaLog) -> 
     assert not any(isinstance(one, BaseException) for one in stored)
     found = await log.read(TP(topic, 0), 0, 100)
     assert [record.value for record in found] == [*(b"%d" % i for i in range(10)), b"after"]
+
+
+@pytest.mark.kafka
+async def test_what_kafka_refused_holds_no_memory(log: KafkaLog) -> None:
+    topic = await new_topic(log, retention_ms=None)
+
+    assert await is_freed_at_once(lambda records: log.append(topic, records), Records([Outgoing(None, b"no key")]))
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_what_waited_too_long_for_kafka_holds_no_memory(own_kafka: Kafka) -> None:
+    log = KafkaLog(own_kafka.url, timeout_s=1)
+    await log.start()
+    topic = await new_topic(log)
+    own_kafka.brokers[0].pause()
+    first = asyncio.create_task(log.append(topic, [Outgoing(b"key", b"under way")]))
+    await asyncio.sleep(0.1)
+
+    assert await is_freed_at_once(lambda records: log.append(topic, records), Records([Outgoing(b"key", b"waits")]))
+
+    own_kafka.brokers[0].resume()
+    with suppress(LogUnavailable):
+        await first
+    await log.stop()
 
 
 @pytest.mark.kafka

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 import uuid
@@ -34,6 +35,7 @@ from streams.log import (
     murmur2,
     partition_of,
 )
+from tests.freed import Records, is_freed_at_once
 
 WEEK_MS = 7 * 86_400_000
 LARGEST_RECORD_BYTES = 16 * 1024 * 1024
@@ -781,6 +783,27 @@ async def test_a_small_append_does_not_wait_for_a_large_one_to_another_topic(tmp
             kept = await log.read(TP("states", partition), 0, len(states))
             assert [record.key for record in kept] == [each.key for each in states if each.partition == partition]
     finally:
+        await log.stop()
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_an_append_that_failed_holds_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    log = EmbeddedLog(tmp_path / "log.db", fsync=False)
+    await log.start()
+    try:
+        await log.create_topic("t", 1, WEEK_MS)
+        monkeypatch.setattr(log, "_write", fail)
+
+        assert await is_freed_at_once(
+            lambda records: log.append("t", records), Records([Outgoing(b"k", bytes(10_000))] * count)
+        )
+    finally:
+        monkeypatch.undo()
         await log.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import re
@@ -21,6 +22,7 @@ from streams.log import LogBusy, Outgoing, Placed
 from tests.collector.running import KEY, KEYS, PUBLIC_KEY, SLOW_KEY, Running
 from web.collector.answers import TAKEN
 from web.collector.ingest import MOST_TOGETHER, Collector
+from web.collector.server import GuardedProtocol
 
 Start = Callable[..., Running]
 AUTH = b"Authorization: Basic " + b64encode(f"{KEY}:".encode()) + b"\r\n"
@@ -256,7 +258,25 @@ def test_a_client_that_hangs_up_before_its_answer_harms_nobody(start_collector: 
     running.log.is_held = False
 
     assert running.post(content=event("next")).status_code == 200
-    assert {e.message_id for e in running.events()} == {"m-gone", "m-next"}
+    until(lambda: {e.message_id for e in running.events()} == {"m-gone", "m-next"})  # the one held may come after
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_connection_that_ended_holds_no_memory(start_collector: Start, is_whole: bool) -> None:
+    """A shop's browsers open thousands of them, and garbage is looked for as good as never."""
+    running = start_collector(is_whole=is_whole)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            with connected(running) as connection:
+                connection.sendall(request(event(f"short-{number}")))
+                answers(connection, 1)
+        until(lambda: not running.server.server_state.connections)
+
+        until(lambda: not any(type(each) is GuardedProtocol for each in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 def test_a_server_that_stops_answers_what_it_took_and_says_that_it_closes(start_collector: Start) -> None:

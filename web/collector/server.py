@@ -74,6 +74,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.header_bytes > LARGEST_HEADERS_BYTES and not self.transport.is_closing():
             self.send_400_response(f"The headers are larger than {LARGEST_HEADERS_BYTES} bytes.")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.cycle = None  # it knows us: each would hold the other, and with them the connection's buffers
+
     # --- what the parser calls
 
     def on_message_begin(self) -> None:
