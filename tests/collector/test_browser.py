@@ -16,6 +16,7 @@ from schemas.event import Event
 from tests.collector.node_sdks import node_modules
 from tests.collector.running import KEY, Running
 from tests.conftest import BROWSERS
+from tests.faults.proxy import Pass, Proxy, Reset
 from web.collector.answers import answer, come_again
 
 UMD_OF_SEGMENT = Path("@segment/analytics-next/dist/umd")  # below node_modules
@@ -28,10 +29,10 @@ def test_the_snippet_is_below_4_kb_packed():
     assert len(gzip.compress(SNIPPET.read_bytes(), 9)) < 4_000
 
 
-def shop_html(collector: Running, *calls: str, key: str = KEY) -> bytes:
+def shop_html(collector_url: str, *calls: str, key: str = KEY) -> bytes:
     return f"""<!doctype html><title>Shop</title>
         <script>window.tidewire = window.tidewire || []; tidewire.push(["load", "{key}"], {", ".join(calls)})</script>
-        <script async src="{collector.url}/tidewire.js"></script>""".encode()
+        <script async src="{collector_url}/tidewire.js"></script>""".encode()
 
 
 class Shop:
@@ -40,16 +41,17 @@ class Shop:
     def __init__(self, start_collector: Callable[..., Running], visitor: BrowserContext) -> None:
         self.html = b""
         self.collector = start_collector(wrap=self._wrap)
+        self.port = self.collector.port  # where browsers find it
         self.visitor = visitor
         self.page = visitor.new_page()
 
     def show(self, path: str, *calls: str, key: str = KEY) -> None:
-        self.html = shop_html(self.collector, *calls, key=key)
+        self.html = shop_html(f"http://127.0.0.1:{self.port}", *calls, key=key)
         self.page.goto(f"{self.origin}/shop{path}")
 
     @property
     def origin(self) -> str:
-        return f"http://localhost:{self.collector.port}"
+        return f"http://localhost:{self.port}"
 
     def _wrap(self, app: Any) -> Any:
         async def site(scope: Any, receive: Any, send: Any) -> None:
@@ -187,19 +189,23 @@ def test_what_went_by_beacon_is_sent_again_by_the_next_page_under_the_same_messa
 
 @pytest.mark.browser
 def test_events_wait_in_the_browser_while_it_is_offline_even_over_pages(shop: Shop):
-    shop.show("/a", '["page"]')
-    shop.arrived(1)
+    with Proxy(shop.collector.port) as net:
+        shop.port = net.port
+        shop.show("/a", '["page"]')
+        shop.arrived(1)
 
-    shop.visitor.set_offline(True)
-    shop.page.evaluate("tidewire.track('Read On The Train')")
-    shop.page.wait_for_timeout(500)
-    shop.page.goto("about:blank")
-    assert len(shop.collector.events()) == 1
-    shop.visitor.set_offline(False)
-    shop.show("/b", '["page"]')
+        net.be(Reset())  # for the browser forgets that it is offline when it leaves a page
+        shop.visitor.set_offline(True)
+        shop.page.evaluate("tidewire.track('Read On The Train')")
+        shop.page.wait_for_timeout(500)
+        shop.page.goto("about:blank")
+        assert len(shop.collector.events()) == 1
+        net.be(Pass())
+        shop.visitor.set_offline(False)
+        shop.show("/b", '["page"]')
 
-    assert sorted(event.event for event in shop.arrived(3)) == ["", "", "Read On The Train"]
-    assert shop.rest_in_browser(0)
+        assert sorted(event.event for event in shop.arrived(3)) == ["", "", "Read On The Train"]
+        assert shop.rest_in_browser(0)
 
 
 @pytest.mark.browser

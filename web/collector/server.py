@@ -76,7 +76,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.cycle = None  # it knows us: each would hold the other, and with them the connection's buffers
+        self.cycle = None  # type: ignore[assignment]  # it knows us: each would hold the other, and all buffers
 
     # --- what the parser calls
 
