@@ -122,7 +122,7 @@ def clickhouse_frozen(scene: Scene) -> Outcome:
     return scene.outcome(scene.settle(), wrong)
 
 
-@row("18", "too many parts", limit_s=120)
+@row("18", "too many parts", limit_s=120, long_only=True)
 def too_many_parts(scene: Scene) -> Outcome:
     """Nothing is merged, and a table takes no more than twenty parts: the sink waits, tries at most once a second, and
     goes on when merging has made room."""

@@ -76,7 +76,7 @@ def mistakes_of_one_machine(scene: Scene) -> Outcome:
     return _outcome(scene.folder, MISTAKES)
 
 
-@row("32", "mistakes with Kafka and ClickHouse", limit_s=REFUSES_WITHIN_S)
+@row("32", "mistakes with Kafka and ClickHouse", limit_s=REFUSES_WITHIN_S, long_only=True)
 def mistakes_with_kafka(scene: Scene) -> Outcome:
     """Topics that are missing or would lose what they hold, more copies than brokers, a folder that is another's."""
     with Kafka(data=scene.folder / "kafka") as kafka:

@@ -61,7 +61,7 @@ def set_back(scene: Scene) -> Outcome:
     return scene.outcome(recovery_s, _too_slow(records, recovery_s), _was_set_back(records))
 
 
-@row("23", "offsets set back under load", limit_s=60)
+@row("23", "offsets set back under load", limit_s=60, long_only=True)
 def set_back_on_kafka(scene: Scene) -> Outcome:
     """The same on Kafka, while events go on coming; catching up is at least five times as fast as they come."""
     cluster = scene.cluster
@@ -165,7 +165,7 @@ def _misdated(scene: Scene, stored: Iterable[Json]) -> Iterable[str]:
         yield f"the fault did not happen: no event by clocks {sorted(missing)}"
 
 
-@row("24", "workers whose clocks are an hour off", limit_s=60)
+@row("24", "workers whose clocks are an hour off", limit_s=60, long_only=True)
 def wrong_worker_clocks(scene: Scene) -> Outcome:
     """Of two workers one is an hour ahead and one an hour behind. No timer fires before it is due by the clock of
     the log; those of the worker that is behind are late, and fire once its partitions are the other's."""

@@ -143,7 +143,7 @@ async def _end(log: Log, tp: TP) -> int:
 # --- 27
 
 
-@row("27", "ten times what a write key may send", limit_s=60)
+@row("27", "ten times what a write key may send", limit_s=60, long_only=True)
 def flood(scene: Scene) -> Outcome:
     """Clients send as fast as they can by a write key that may send a tenth of it, and never send again what was not
     taken. They are told to come later; memory stays flat; what was taken arrives."""
@@ -180,7 +180,7 @@ def _not_told_when(flood: Flood) -> Iterator[str]:
         yield f"{flood.without_hint} refusals do not say when to come again"
 
 
-@row("27", "processors stand still", limit_s=60)
+@row("27", "processors stand still", limit_s=60, long_only=True)
 def processors_stopped(scene: Scene) -> Outcome:
     """Every worker stands still. The collector says 503 when as much waits as may wait, before anything grows; when the
     workers are back, clients that came again have lost nothing."""

@@ -61,7 +61,7 @@ def worker_cut_off(scene: Scene) -> Outcome:
     return outcome
 
 
-@row("11", "partition: collector from broker", limit_s=30)
+@row("11", "partition: collector from broker", limit_s=30, long_only=True)
 def collector_cut_off(scene: Scene) -> Outcome:
     """The cable between the only collector and Kafka is pulled for 25 s (LONG=1: 40 s); clients still reach it, and
     hear 503."""
@@ -93,7 +93,7 @@ def collector_cut_off(scene: Scene) -> Outcome:
     return outcome
 
 
-@row("11", "partition: brokers from each other", limit_s=30, brokers=3)
+@row("11", "partition: brokers from each other", limit_s=30, brokers=3, long_only=True)
 def brokers_cut_off(scene: Scene) -> Outcome:
     """The broker that leads most partitions of `events` and the two others do not hear of each other for 25 s (LONG=1:
     40 s), while clients reach all three. The two go on without it; what it cannot replicate it must not acknowledge."""
@@ -165,7 +165,7 @@ def _all_be(proxies: Sequence[Proxy], mode: Mode) -> None:
         proxy.be(mode)
 
 
-@row("12", "slow net: half a second each way", limit_s=30)
+@row("12", "slow net: half a second each way", limit_s=30, long_only=True)
 def slow_net(scene: Scene) -> Outcome:
     """Everything between the roles and Kafka takes half a second longer, each way. Memory stays as it was."""
     with behind_proxies(scene) as (cluster, proxies):

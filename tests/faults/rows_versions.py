@@ -71,7 +71,7 @@ def wider_state(scene: Scene) -> Outcome:
     return scene.outcome(scene.settle())
 
 
-@row("28", "the next version of a state, and no way back", limit_s=30)
+@row("28", "the next version of a state, and no way back", limit_s=30, long_only=True)
 def next_state(scene: Scene) -> Outcome:
     """All workers are stopped, and started in a version that raised the version of a state, which is upgraded person by
     person. An old worker that comes back says in one line that it cannot, and ends; the new ones lose nothing by it."""
