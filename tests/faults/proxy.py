@@ -175,15 +175,23 @@ class Proxy:
             finally:
                 self._ready.set()
             self._loop.run_forever()
-            self._server.close()
-            for link in list(self._links):
-                link.reset()
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(self._end(self._server))
         finally:
             self._loop.close()
+
+    async def _end(self, server: asyncio.Server) -> None:
+        """Close every connection, also one that was accepted this very moment and is no link yet."""
+        server.close()
+        while True:
+            await _turns()
+            for link in list(self._links):
+                link.reset()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if not tasks:
+                break
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _become(self, mode: Mode) -> None:
         self._mode = mode
@@ -217,6 +225,12 @@ class Proxy:
             return
         finally:
             self._links.discard(link)
+
+
+async def _turns() -> None:
+    """Let the loop go round: what was accepted becomes a task, and a transport that was closed lets go its socket."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 class _Bucket:

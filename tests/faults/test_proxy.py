@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -258,3 +259,20 @@ def test_it_ends_its_connections_when_it_stops(echo):
         client.recv(1)
     with pytest.raises(ConnectionRefusedError):
         connected(proxy)
+
+
+def test_it_leaves_no_socket_open_when_clients_connect_while_it_stops(echo):
+    """A warning of one, which is an error here, would come in whatever test runs when garbage is collected."""
+    for _ in range(30):
+        proxy = Proxy(echo.port)
+        proxy.start()
+        clients = [socket.socket() for _ in range(20)]
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", proxy.port))
+
+        proxy.stop()
+
+        for client in clients:
+            client.close()
+    gc.collect()
