@@ -85,7 +85,7 @@ class Recent(msgspec.Struct, array_like=True, gc=False):
         return sorted(self.spans.items(), key=lambda item: (-item[1].last_ms, item[0]))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def _lot(name: str) -> tuple[int, str]:
     return crc32(name.encode("utf-8", "surrogatepass")), name
 

@@ -41,7 +41,7 @@ def _named(device: Device, system: Named | None) -> str:
     return f"{kind}\t{_clean(model)}\t{_clean(device.id)}"
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def _of_user_agent(user_agent: str) -> str:
     lower = user_agent.lower()
     if any(sign in lower for sign in _BOTS):

@@ -32,7 +32,7 @@ def from_ms(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def to_iso(ms: int) -> str:
     """The time as text, as it stands in JSON.
 

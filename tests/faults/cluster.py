@@ -15,8 +15,8 @@ import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -28,7 +28,7 @@ from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
 from streams.lag import Lag, measure_lag
 from streams.log import TP, Log, Record
-from tests.faults.machine import COMMAND, Process, free_port, people_of, tidewire
+from tests.faults.machine import COMMAND, People, Process, free_port, people_of, tidewire
 from tests.kafka_broker import Kafka
 from tests.sinks.server import Bridge
 
@@ -196,12 +196,20 @@ class Cluster:
 
     def query(self, *statements: str) -> list[list[dict[str, Any]]]:
         """The rows of each statement, read from ClickHouse past every proxy; embedded only while `up` does not run."""
+        with self.asking() as ask:
+            return [ask(statement) for statement in statements]
+
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+        """Ask one statement after the other, as `query` does."""
         if self.clickhouse is not None:
-            return self._loop.run(_query(self.clickhouse.url, statements))
+            url = self.clickhouse.url
+            yield lambda statement: self._loop.run(_query(url, statement))
+            return
         bridge = Bridge(self.up.data / "clickhouse", database="default")
         bridge.start()
         try:
-            return self._loop.run(_query(bridge.url, statements))
+            yield lambda statement: self._loop.run(_query(bridge.url, statement))
         finally:
             bridge.kill()
 
@@ -219,11 +227,11 @@ class Cluster:
                 wrong.append(f"{worker.data.name} stopped with {code}: {worker.told()[-500:]}")
         return wrong
 
-    def live_people(self) -> dict[str, dict[str, Any]]:
+    def live_people(self) -> People:
         """Everybody, as the workers left them in their stores; they have stopped."""
         return people_of(*(process.data for process in self.roles if process.role in ("worker", "up")))
 
-    def rebuilt_people(self) -> dict[str, dict[str, Any]]:
+    def rebuilt_people(self) -> People:
         """Everybody, as a worker that starts with nothing reads them from the changelog; the others have stopped."""
         if self.is_embedded:
             shutil.rmtree(self.up.data / "customers", ignore_errors=True)
@@ -272,12 +280,12 @@ async def _read_all(log: Log, topic: str) -> list[Record]:
     return records
 
 
-async def _query(url: str, statements: Sequence[str]) -> list[list[dict[str, Any]]]:
+async def _query(url: str, statement: str) -> list[dict[str, Any]]:
     analytics = Analytics(url)
     with patch.dict("sinks.analytics._READ_SETTINGS", _UNLIMITED):  # the oracle reads all there is
         await analytics.start()
         try:
-            return [await analytics.query(statement, longest_s=READ_WITHIN_S) for statement in statements]
+            return await analytics.query(statement, longest_s=READ_WITHIN_S)
         finally:
             await analytics.close()
 

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from processors.fold import Fold
 from processors.registry import load_processors
@@ -146,13 +148,46 @@ def tidewire(*arguments: str, settings: Mapping[str, str] | None = None, timeout
     return done.stdout
 
 
-def people_of(*folders: Path) -> dict[str, dict[str, Any]]:
+class People(MutableMapping[str, dict[str, Any]]):
+    """What is shown of many people, packed: of a million, decoded, the machine would have no room."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+
+    def __setitem__(self, key: str, shown: dict[str, Any]) -> None:
+        self._packed[key] = _pack(shown)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        found: dict[str, Any] = msgspec.msgpack.decode(self._packed[key])
+        return found
+
+    def __delitem__(self, key: str) -> None:
+        del self._packed[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __eq__(self, other: object) -> bool:
+        return self._packed == other._packed if isinstance(other, People) else NotImplemented
+
+    def differing(self, other: People) -> list[str]:
+        """The keys of those of whom the two show different things."""
+        return [key for key in sorted(self.keys() | other.keys()) if self._packed.get(key) != other._packed.get(key)]
+
+
+_pack = msgspec.msgpack.Encoder(order="sorted", decimal_format="string").encode
+
+
+def people_of(*folders: Path) -> People:
     """What is known of every person in the stores of stopped workers: what each processor shows, by person key.
 
     A partition that several workers owned one after another is taken from the one who wrote it last.
     """
     fold = Fold(load_processors(Path("config")))
-    people: dict[str, dict[str, Any]] = {}
+    people = People()
     newest: dict[str, tuple[tuple[int, int], Path]] = {}
     for folder in folders:
         for partition in sorted((folder / "customers").glob("customers-*")):

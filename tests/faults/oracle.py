@@ -40,6 +40,7 @@ from schemas.internal import Unmerge, decode_internal, is_internal
 from schemas.keys import anonymous_key, user_key
 from sinks.tables import view_of
 from streams.log import Record
+from tests.faults.machine import People
 
 if TYPE_CHECKING:
     from tests.faults.cluster import Cluster
@@ -80,7 +81,7 @@ class Truth:
         self.refused: set[str] = set()
         self.unreadable: list[str] = []
         self.repeated = 0
-        self.people: dict[str, Json] = {}
+        self.people = People()
         self.rows: dict[RowKey, Json] = {}
         self.sums: dict[str, Sums] = {}
 
@@ -261,11 +262,13 @@ def judge(
     truth = truth_of(records, fold)
     letters = [json.loads(record.value or b"{}") for record in cluster.read("rejected")]
     _judge_log(found, ledger, records, truth, letters)
+    del records, letters  # of a long run they are most of what is held
     _judge_arithmetic(found, truth)
     _judge_people(found, truth, live, "")
     if rebuilt != live:
         _judge_people(found, truth, rebuilt, "rebuilt from the changelog, ")
         found.differ("people differ between the live state and the changelog", _differing(live, rebuilt))
+    del live, rebuilt
     _judge_clickhouse(found, cluster, truth, fold)
     if also_expect is not None and (also := also_expect(truth)):
         found.wrong.append(also)
@@ -311,9 +314,9 @@ def _judge_arithmetic(found: _Findings, truth: Truth) -> None:
     found.differ("people have other sums than arithmetic gives", differing)
 
 
-def _judge_people(found: _Findings, truth: Truth, people: Mapping[str, Json], where: str) -> None:
-    for person, must in truth.people.items():
-        has, wants = _events_of(people.get(person, {})), _events_of(must)
+def _judge_people(found: _Findings, truth: Truth, people: People, where: str) -> None:
+    for person in truth.people.differing(people):
+        has, wants = _events_of(people.get(person, {})), _events_of(truth.people.get(person, {}))
         if has != wants:
             name = f"{person} ({where}{wants} events, has {has})"
             found.lost += max(0, wants - has)
@@ -329,10 +332,9 @@ def _events_of(shown: Json) -> int:
     return int(shown.get("profile", {}).get("events", 0))
 
 
-def _differing(one: Mapping[str, Json], other: Mapping[str, Json]) -> list[str]:
+def _differing(one: People, other: People) -> list[str]:
     """Whose two records differ, with the first place where they do."""
-    return [f"{key}: {_first_difference(one.get(key), other.get(key))}"
-            for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)]  # fmt: skip
+    return [f"{key}: {_first_difference(one.get(key), other.get(key))}" for key in one.differing(other)]
 
 
 def _first_difference(one: object, other: object, place: str = "") -> str:
@@ -344,32 +346,34 @@ def _first_difference(one: object, other: object, place: str = "") -> str:
 
 
 def _judge_clickhouse(found: _Findings, cluster: Cluster, truth: Truth, fold: Fold) -> None:
-    events, people, identities, decisions, rejected, *tables = cluster.query(
-        "SELECT message_id, person FROM event_log",
-        "SELECT person, events, visits, orders, identities, sections FROM person_list",
-        "SELECT key, person FROM identity_list",
-        "SELECT id, recorded_for, kind, about, facts.evidence::String AS evidence FROM decision_log",
-        "SELECT id, message_id, refused_by FROM rejected_list",
-        *(f"SELECT * FROM {view_of(table)}" for table in fold.tables),
-    )
-    _judge_events(found, truth, events, rejected)
-    must = {person: json.loads(_plain({name: shown for name, shown in each.items() if name != "keys"}))
-            for person, each in truth.people.items()}  # fmt: skip
-    told = {row["person"]: json.loads(row["sections"]) for row in people}
+    with cluster.asking() as ask:  # one answer after the other: all at once they are too much for a long run
+        _judge_events(found, truth, ask("SELECT message_id, person FROM event_log"),
+                      ask("SELECT id, message_id, refused_by FROM rejected_list"))  # fmt: skip
+        _judge_portraits(found, truth, ask("SELECT person, identities, sections FROM person_list"))
+        _judge_identities(found, truth, ask("SELECT key, person FROM identity_list"))
+        _judge_decisions(found, truth, ask("SELECT id, recorded_for, kind, about, facts.evidence::String AS evidence "
+                                           "FROM decision_log"))  # fmt: skip
+        for table in fold.tables:
+            _judge_rows(found, truth, table, ask(f"SELECT * FROM {view_of(table)}"))
+
+
+def _judge_portraits(found: _Findings, truth: Truth, people: list[Json]) -> None:
+    must, told = People(), People()
+    for person, each in truth.people.items():
+        must[person] = {"keys": each.pop("keys"), **json.loads(_plain(each))}
+    for row in people:
+        told[row["person"]] = {"keys": sorted(row["identities"]), **json.loads(row["sections"])}
     found.double("people stand twice in person_list", _twice(row["person"] for row in people))
     found.differ("portraits in ClickHouse are not what the events make of them", _differing(must, told))
-    keys = {person: each["keys"] for person, each in truth.people.items()}
-    found.differ("people have other keys in ClickHouse",
-                 [row["person"] for row in people if sorted(row["identities"]) != keys.get(row["person"])])  # fmt: skip
+
+
+def _judge_identities(found: _Findings, truth: Truth, identities: list[Json]) -> None:
     found.differ("keys belong to another person in identity_list", [
         f"{key}: {person} ≠ {truth.person_of.get(key)}"
         for key, person in {row["key"]: row["person"] for row in identities}.items()
         if truth.person_of.get(key) != person
     ])  # fmt: skip
     found.lose("keys are not in identity_list", truth.person_of.keys() - {row["key"] for row in identities})
-    _judge_decisions(found, truth, decisions)
-    for table, rows in zip(fold.tables, tables, strict=True):
-        _judge_rows(found, truth, table, rows)
 
 
 def _plain(shown: Json) -> str:

@@ -19,6 +19,7 @@ from schemas.intake import Arrival, read_event
 from schemas.times import from_ms
 from streams.log import Record, partition_of
 from tests.faults import oracle
+from tests.faults.machine import People
 from tests.faults.oracle import Truth, truth_of
 from tests.faults.traffic import Ledger, Request, shop_story
 
@@ -115,15 +116,16 @@ class TestItSees:
         assert found.wrong == ["1 events do not say what was sent: m1"]
 
     def test_an_event_that_was_counted_twice(self, truth: Truth, found: oracle._Findings):
-        people = json.loads(json.dumps(truth.people, default=str))
-        people["w/u:u"]["profile"]["events"] += 1
+        people, ann = People(), truth.people["w/u:u"]
+        ann["profile"]["events"] += 1
+        people["w/u:u"] = ann
 
         oracle._judge_people(found, truth, people, "")
 
         assert (found.lost, found.doubled) == (0, 1)
 
     def test_a_person_who_is_gone(self, truth: Truth, found: oracle._Findings):
-        oracle._judge_people(found, truth, {}, "")
+        oracle._judge_people(found, truth, People(), "")
 
         assert (found.lost, found.doubled) == (3, 0)
 
