@@ -1,0 +1,151 @@
+"""The JSON Schema of a segment file, for editors: segment.json beside this file, made from `config.segments`.
+
+    python -m docs.schemas.generate
+
+A test keeps it true. What pydantic makes of the models says which keys there are; what the models check in code, such
+as "exactly one of", is said again here. It refuses no file that Tidewire takes, except for keys without a value; what
+it cannot say (how large a condition may be, that segments ask for each other in no circle) `tidewire segments check`
+says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from config.segments import SegmentFile
+from schemas.conditions import ATTRIBUTE, KINDS, LARGEST_NUMBER, LONGEST_NAME, LONGEST_TEXT, Did, Test
+
+FILE = Path(__file__).parent / "segment.json"
+
+HEAD = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$comment": "Made by `python -m docs.schemas.generate`; a test keeps it true. Words and edges: docs/segments.md.",
+    "title": "A segment of Tidewire",
+}
+_UNITS = "minutes?|hours?|days?|weeks?"
+_TESTS = tuple(field.alias or name for name, field in Test.model_fields.items())
+_COUNTS = ("at_least", "at_most", "exactly", "total", "which")
+_WINDOWS = ("within", "longer_ago", "since")
+_NODES = {"all": "All", "any": "Any_", "not": "Not", "segment": "InSegment"}
+
+Schema = dict[str, Any]
+
+
+def content() -> str:
+    """The file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def schema() -> Schema:
+    made = SegmentFile.model_json_schema(by_alias=True)
+    definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
+    _refine(definitions)
+    return {**HEAD, **_plain(made), "$defs": dict(sorted(definitions.items()))}
+
+
+def _plain(made: Any, *, is_map: bool = False) -> Any:
+    """What pydantic made, without what helps nobody: titles made of names, defaults, `null` for what is not said."""
+    if isinstance(made, list):
+        return [_plain(each) for each in made]
+    if not isinstance(made, dict):
+        return made
+    if not is_map:
+        if len(made.get("oneOf", ())) == len(KINDS):
+            return {"$ref": "#/$defs/Condition"}
+        said = [each for each in made.get("anyOf", ()) if each != {"type": "null"}]
+        if len(said) == 1:
+            made = {**said[0], **{key: value for key, value in made.items() if key != "anyOf"}}
+        made = {key: value for key, value in made.items() if key not in ("title", "default")}
+    return {key: _plain(value, is_map=key in ("properties", "$defs")) for key, value in made.items()}
+
+
+def _refine(definitions: dict[str, Schema]) -> None:
+    """Say what pydantic cannot know: what the models check in code."""
+    definitions["Condition"] = {
+        "description": "Who is meant.",
+        "type": "object",
+        "oneOf": [{"$ref": f"#/$defs/{_NODES.get(kind, kind.capitalize())}"} for kind in KINDS],
+    }
+    definitions["Duration"] = _text(rf"^\s*[0-9]{{1,6}}\s+({_UNITS}|calendar days?)\s*$", "90 days", "3 calendar days")
+    between_steps = _text(rf"^\s*[0-9]{{1,6}}\s+({_UNITS})\s*$", "2 hours")
+    for name in ("Trait", "Attribute", "Context", "Where"):
+        definitions[name] |= {"minProperties": 2, "maxProperties": 2}  # what is asked, and one test
+    definitions["Attribute"]["properties"]["attribute"]["pattern"] = f"^{ATTRIBUTE}$"
+    for name in ("within", "longer_ago"):  # properties are compared with a fixed time
+        del definitions["Where"]["properties"][name]
+    tests = {name: definitions["Where"]["properties"][name] for name in _TESTS
+             if name in definitions["Where"]["properties"]}  # fmt: skip
+    definitions["Test"] = {"type": "object", "properties": tests, "additionalProperties": False,
+                           "minProperties": 1, "maxProperties": 1}  # fmt: skip
+    for name, about in (("All", "All of these."), ("Any_", "At least one of these."), ("Not", "Not this.")):
+        definitions[name]["description"] = about
+    for name in ("Did", "Event", "Step"):
+        definitions[name]["properties"]["where"] = _wheres(definitions["Where"]["properties"]["property"]["pattern"])
+        definitions[name]["properties"]["did"]["maxLength"] = LONGEST_NAME
+    did = definitions["Did"]
+    did["properties"]["at_least"]["minimum"] = 1
+    did["allOf"] = [_at_most_one(_COUNTS), _at_most_one(_WINDOWS)]
+    did["dependentRequired"] = {"longer_ago": ["which"]}
+    did["dependentSchemas"] = {"which": {"anyOf": [{"required": [name]} for name in _WINDOWS]}}
+    definitions["Total"]["oneOf"] = [{"required": [name]} for name in ("at_least", "less_than")]
+    definitions["Step"]["properties"]["within"] |= between_steps
+    definitions["Step"]["properties"]["within"].pop("$ref")
+    sequence = definitions["Sequence"]
+    sequence["properties"]["sequence"] |= {"prefixItems": [{"$ref": "#/$defs/Event"}]}  # no step comes before the first
+    sequence["not"] = {"required": ["within", "since"]}
+    for definition in definitions.values():
+        for each in _schemas_in(definition):
+            _bound(each)
+
+
+def _wheres(path: str) -> Schema:
+    """The short form, by path; one test; or several."""
+    by_path = {
+        "type": "object", "minProperties": 1, "maxProperties": _most_wheres(), "not": {"required": ["property"]},
+        "propertyNames": {"pattern": path},
+        "additionalProperties": {"anyOf": [{"type": ["string", "number", "boolean"]}, {"$ref": "#/$defs/Test"}]},
+    }  # fmt: skip
+    several = {"type": "array", "items": {"$ref": "#/$defs/Where"}, "maxItems": _most_wheres()}
+    return {"description": "Tests on properties, all of which must pass: `{category: Skin care}`.",
+            "anyOf": [by_path, {"$ref": "#/$defs/Where"}, several]}  # fmt: skip
+
+
+def _most_wheres() -> int:
+    (most,) = [limit.max_length for limit in Did.model_fields["where"].metadata if hasattr(limit, "max_length")]
+    return int(most)
+
+
+def _at_most_one(names: Sequence[str]) -> Schema:
+    one_of = [{"required": [name]} for name in names]
+    return {"oneOf": [*one_of, {"not": {"anyOf": one_of}}]}
+
+
+def _text(pattern: str, *examples: str) -> Schema:
+    return {"type": "string", "pattern": pattern, "examples": list(examples)}
+
+
+def _schemas_in(schema: Any) -> list[Schema]:
+    """A schema, and all that are part of it."""
+    if isinstance(schema, list):
+        return [found for each in schema for found in _schemas_in(each)]
+    if not isinstance(schema, dict):
+        return []
+    return [schema, *(found for each in schema.values() for found in _schemas_in(each))]
+
+
+def _bound(schema: Schema) -> None:
+    """The limits of single values."""
+    kind = schema.get("type")
+    if kind == "number" or (isinstance(kind, list) and "number" in kind):
+        schema |= {"minimum": -int(LARGEST_NUMBER), "maximum": int(LARGEST_NUMBER)}
+    if (kind == "string" and "minLength" in schema) or (isinstance(kind, list) and "string" in kind):
+        schema.setdefault("maxLength", LONGEST_TEXT)
+    if schema.get("format") == "date":
+        schema |= {"pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2026-01-01"]}
+
+
+if __name__ == "__main__":
+    FILE.write_text(content(), encoding="utf-8")
