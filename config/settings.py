@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -41,6 +42,8 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="Address to listen on. Pages answer loopback only all the same.")
     port: int = Field(8088, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workspace: str = Field("default", description="Workspace of plain write keys and of commands that name none.")
+    timezone: str = Field("UTC", description="Time zone in which days of segments begin, such as Europe/Berlin.")
+    rfm_minutes: int = Field(60, ge=1, description="How long the fifths of RFM hold before they are looked up anew.")
     write_keys: str = Field("", repr=False, description="Plain write keys for trials, separated by commas.")
     partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics keyed by person, when created. "
                                                          "Cannot be changed later.")  # fmt: skip
@@ -64,6 +67,13 @@ class Settings(BaseModel):
     def _is_workspace(cls, value: str) -> str:
         if not WORKSPACE_PATTERN.match(value):
             raise ValueError("use lower case letters, digits, - and _, at most 63")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("name one of the tz database, such as Europe/Berlin or Asia/Shanghai")
         return value
 
     @field_validator("log")

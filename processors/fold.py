@@ -170,6 +170,31 @@ class Fold:
                 merged = state if merged is None else slot.processor.merge(merged, state)
         return merged
 
+    def shown(self, parts: Mapping[str, Part], name: str) -> dict[str, Any]:
+        """What processor `name` shows of a person; nothing where it is not there, or knows nothing of her.
+
+        Raises:
+            ProcessorFailed: it raised in `merge` or `show`.
+        """
+        shown: dict[str, dict[str, Any]] = {}
+        slot = self._by_name.get(name)
+        if slot is not None:
+            self._show(slot, parts, shown)
+        return shown.get(name, {})
+
+    def open(self, part: Part, name: str) -> Any:
+        """The live state of processor `name` in a part, to be changed."""
+        return self._open(cast("dict[str, Any]", part.sections), self._by_name[name])
+
+    def wants(self, name: str, label: str) -> bool:
+        """Whether processor `name` wants events of this label; one that is not there wants none."""
+        slot = self._by_name.get(name)
+        return slot is not None and slot in self._wanted.get(label, self._others)
+
+    def wanting(self, label: str) -> tuple[str, ...]:
+        """Names of the processors that want events of this label."""
+        return tuple(slot.processor.name for slot in self._wanted.get(label, self._others))
+
     def portrait(self, parts: Mapping[str, Part]) -> dict[str, Any]:
         """What every processor shows of a person, by its name.
 

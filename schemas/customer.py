@@ -7,6 +7,8 @@ together, so a merge can be undone (docs/decisions/0002-people-are-made-of-parts
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from schemas.keyed import Keyed
@@ -66,6 +68,27 @@ class Debt(msgspec.Struct, array_like=True, frozen=True):
     heir: str
 
 
+class Member(msgspec.Struct, array_like=True, frozen=True):
+    """A segment she is in: by which version of its definition, and since when (ms since 1970)."""
+
+    version: int
+    since_ms: int
+
+
+class Holding(msgspec.Struct, array_like=True, frozen=True):
+    """What a person brings to her company: its key, her orders, and her revenue by currency in 1/10,000."""
+
+    company: str
+    orders: int
+    revenue: dict[str, int]
+
+
+class Company(msgspec.Struct, array_like=True):
+    """The people of a company, by key, with their orders and their revenue by currency in 1/10,000."""
+
+    people: dict[str, tuple[int, dict[str, int]]] = {}
+
+
 class Customer(Keyed, array_like=True):
     """The record of one person key.
 
@@ -80,7 +103,15 @@ class Customer(Keyed, array_like=True):
         debts: what was asked back.
         refused: recent message ids that were refused, as `Part.seen`.
         heard: of every sender, the last of its messages that was handled (`schemas.internal.Message.seq`).
-        held: events (`schemas.internal.Forward`, encoded) of parts that are still on their way here.
+        held: messages (`schemas.internal`, encoded) for parts that are still on their way here: events, and memories.
+        segments: those she is in, by name.
+        judged_ms: as of when she was last judged; it never goes back.
+        judged_due_ms: when time alone may change which segments she is in; 0: never.
+        rfm: her scores for recency, frequency and monetary value; empty: she never bought.
+        holding: what she last told her company.
+        account: what her company last told her: `people`, `orders` and `revenue` of all of it.
+        company: of the record of a company.
+        definitions: of the record of a partition itself (`streams.segments.RULES_KEY`): by what its people are judged.
     """
 
     redirect: str = ""
@@ -94,6 +125,14 @@ class Customer(Keyed, array_like=True):
     refused: bytes = b""
     heard: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     held: list[bytes] = msgspec.field(default_factory=list)
+    segments: dict[str, Member] = msgspec.field(default_factory=dict)
+    judged_ms: int = 0
+    judged_due_ms: int = 0
+    definitions: bytes = b""
+    rfm: list[int] = msgspec.field(default_factory=list)
+    holding: Holding | None = None
+    account: dict[str, Any] = msgspec.field(default_factory=dict)
+    company: Company | None = None
 
 
 decode_customer = msgspec.msgpack.Decoder(Customer).decode

@@ -10,6 +10,8 @@ however often it is sent; and its sender with a sequence number, so that it is h
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from schemas.customer import Claim, Via
@@ -96,11 +98,58 @@ class Unmerge(Message, tag="unmerge", kw_only=True):
     asked_by: str
 
 
+class Define(Message, tag="define", kw_only=True):
+    """From here on the people of this partition are judged by these definitions (`schemas.segments.Definitions`).
+
+    It stands in every partition, for the partition's own record.
+    """
+
+    definitions: msgspec.Raw
+
+
+class Sweep(Message, tag="sweep", kw_only=True):
+    """Judge everybody of this partition whose key comes after `after`: some now, the others by a further Sweep.
+
+    The last of them is written down in the ledger as `swept`, about `sweep`.
+    """
+
+    sweep: str = ""
+    after: str = ""
+
+
+class Backfill(Message, tag="backfill", kw_only=True):
+    """What ClickHouse knows of the events of key `part`, from before anything was remembered for a segment.
+
+    `memories`: MessagePack of `processors.memories.Memories`.
+    """
+
+    part: str
+    memories: bytes
+
+
+class Belongs(Message, tag="belongs", kw_only=True):
+    """`person` brings so much to company `to`: orders, and revenue by currency in 1/10,000; or she is gone."""
+
+    person: str
+    orders: int = 0
+    revenue: dict[str, int] = {}
+    is_gone: bool = False
+
+
+class Account(Message, tag="account", kw_only=True):
+    """What all people of `company` come to."""
+
+    company: str
+    account: dict[str, Any]
+
+
 class Tick(Message, tag="tick", kw_only=True):
     """Fire the timers of `to` that are due at `at_ms`."""
 
 
-Internal = Forward | Merge | Vouch | Absorb | Refuse | Release | Unmerge | Tick
+Internal = (
+    Forward | Merge | Vouch | Absorb | Refuse | Release | Unmerge | Tick | Define | Sweep | Backfill | Belongs | Account
+)
 
 encode_internal = msgspec.json.Encoder().encode
 decode_internal = msgspec.json.Decoder(Internal).decode

@@ -10,6 +10,7 @@ from schemas.customer import Customer
 from schemas.event import Event
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
+from schemas.segments import Cuts, Said
 from schemas.times import DAY_MS
 
 
@@ -48,6 +49,9 @@ TOPICS: dict[str, Topic] = {
         Topic("rows", "person key", TableRow, "json", 7 * DAY_MS, False, "Rows for ClickHouse, of every processor."),
         Topic("decisions", "person key", LedgerLine, "json", 365 * DAY_MS, False,
               "The ledger: what was decided about a person, with its cause."),
+        Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
+              "Every version of every segment, and under `NAME/live` the one that people are judged by; "
+              "under `WORKSPACE/rfm` where the fifths of RFM meet."),
         Topic("rejected", "person key, where known", Rejected, "json", 90 * DAY_MS, False,
               "Dead letters: what was refused, whole, with the cause."),
     )

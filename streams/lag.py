@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from streams.log import Log
 
 STAGE_GROUP = "tidewire-customers"
 STAGE_TOPICS = ("events",)
+LOOK_EVERY_S = 0.5
 
 
 class Lag(NamedTuple):
@@ -51,6 +53,22 @@ async def measure_groups(log: Log) -> dict[str, Progress]:
 async def has_caught_up(log: Log) -> bool:
     """Whether the customer stage and the sink have nothing left to do."""
     return (await measure_lag(log)).is_none
+
+
+async def until_past(log: Log, places: Mapping[int, int]) -> None:
+    """Wait until ClickHouse holds what follows from the records of `events` at these offsets, by partition."""
+    await _until_past(log, STAGE_GROUP, "events", places)
+    for topic in SINK_TOPICS:  # the stage commits after what follows is appended, so now it is there
+        ends = {partition: end - 1 for partition, (_, end) in (await log.bounds(topic)).items()}
+        await _until_past(log, SINK_GROUP, topic, places if topic == "events" else ends)
+
+
+async def _until_past(log: Log, group: str, topic: str, places: Mapping[int, int]) -> None:
+    while True:
+        committed = await log.committed(group, topic)
+        if all(committed.get(partition, 0) > offset for partition, offset in places.items()):
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _behind(log: Log, group: str, topics: Iterable[str]) -> int:

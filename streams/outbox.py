@@ -72,10 +72,11 @@ class Outbox:
     def at_ms(self) -> int:
         return self._at_ms
 
-    def send(self, message: Internal) -> None:
+    def send(self, message: Internal, partition: int | None = None) -> None:
+        """Send a message to where its receiver is; `partition` is named where the receiver is one itself."""
         self._sent += 1
         message.by, message.seq = self._by, (self._offset, self._sent)
-        self._put("events", message.to.encode(), encode_internal(message), HEADERS)
+        self._put("events", message.to.encode(), encode_internal(message), HEADERS, partition)
 
     def decide(self, person: str, processor: str, decision: Decision) -> None:
         self._ordinal += 1
@@ -110,8 +111,11 @@ class Outbox:
         else:
             self.rows[identity] = (part, version, row)
 
-    def _put(self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
-        self.messages.setdefault(topic, []).append(Outgoing(key, value, None, headers))
+    def _put(
+        self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = (),
+        partition: int | None = None,
+    ) -> None:  # fmt: skip
+        self.messages.setdefault(topic, []).append(Outgoing(key, value, partition, headers))
 
     def take_messages(self) -> dict[str, list[Outgoing]]:
         taken, self.messages = self.messages, {}

@@ -22,11 +22,16 @@ from schemas.errors import Refused
 from schemas.event import Event, decode_event
 from schemas.internal import (
     Absorb,
+    Account,
+    Backfill,
+    Belongs,
+    Define,
     Forward,
     Internal,
     Merge,
     Refuse,
     Release,
+    Sweep,
     Tick,
     Unmerge,
     Vouch,
@@ -37,7 +42,8 @@ from schemas.internal import (
 from schemas.keyed import encode_state
 from schemas.recent import has_seen, remember, token
 from schemas.rows import Portrait, encode_json
-from schemas.times import from_ms
+from schemas.times import from_ms, to_iso
+from streams.companies import Companies
 from streams.dead_letters import DeadLetterLimit
 from streams.identity import (
     claim_key,
@@ -55,12 +61,14 @@ from streams.identity import (
 from streams.log import Outgoing, Record, partition_of
 from streams.metrics import TIMED_ONE_OF
 from streams.outbox import Outbox
+from streams.segments import RULES_KEY, judging_for
 from streams.worker import States
 
 log = structlog.get_logger(__name__)
 
 MOST_HELD = 1_000  # events of one person that wait for history on its way; usually it is there in milliseconds
 MOST_HELD_BYTES = 2 * 1024 * 1024
+MOST_SWEPT = 200  # people judged by one Sweep, so that what comes meanwhile need not wait long
 MOST_EMPTY_PARTS = 10_000  # so many parts of an outgrown record are kept empty; of more, nothing is kept
 
 
@@ -105,6 +113,8 @@ class CustomerStage:
         self._limit = DeadLetterLimit()
         self.spent: Spent = {}
         self._turn = 0
+        self._companies = Companies(fold)
+        self._judging = judging_for(fold)
 
     def handle(
         self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
@@ -124,6 +134,8 @@ class CustomerStage:
         self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
     ) -> int:  # fmt: skip
         self._limit = limit
+        if self._judging is not None:
+            self._judging.use(customers.get(RULES_KEY).definitions)
         for handled, record in enumerate(records, 1):
             try:
                 if record.headers and is_internal(record.headers):
@@ -141,7 +153,9 @@ class CustomerStage:
 
     def next_due_ms(self, customer: Customer) -> int:
         """When the earliest timer of a person is due; 0 where there is none."""
-        return min((due for part in customer.parts.values() for due in part.timers.values()), default=0)
+        due_ms = min((due for part in customer.parts.values() for due in part.timers.values()), default=0)
+        judged_due_ms = customer.judged_due_ms
+        return min(due_ms, judged_due_ms) if due_ms and judged_due_ms else due_ms or judged_due_ms
 
     def portrait(self, key: str, customer: Customer, at_ms: int) -> Outgoing:
         """What is known of a person."""
@@ -155,6 +169,8 @@ class CustomerStage:
                 self.counts["not_shown"] += 1
                 log.error("processor_failed_to_show", processor=failed.processor, error=str(failed),
                           exc_info=failed.__cause__)  # fmt: skip
+            if self._judging is not None:
+                portrait.sections |= self._judging.sections(customer)
         return Outgoing(key.encode(), encode_json(portrait))
 
     def shrink(self, key: str, customer: Customer, limit_bytes: int, out: Outbox) -> None:
@@ -269,6 +285,10 @@ class CustomerStage:
         part.applied += 1
         self.counts["applied"] += 1
         _put(done, key, part_key, part.applied, out)
+        if self._companies.matter(customer, event.label):
+            self._companies.look(key, customer, out)
+        if self._judging is not None:
+            self._judging.after_event(key, customer, event, out)
 
     def _was_applied_before(self, part: Part, event: Event) -> bool:
         """Whether an earlier attempt of a re-driven event was applied after all: its client had mended it too."""
@@ -325,7 +345,7 @@ class CustomerStage:
                 self.counts["replayed"] += 1
                 return
             customer.heard[message.by] = message.seq
-        out.begin(message.origin, message.at_ms)
+        out.begin(message.origin or record, message.at_ms or record.timestamp_ms)
         out.speak(key, record.offset)
         match message:
             case Forward():
@@ -345,7 +365,31 @@ class CustomerStage:
                 on_unmerge(key, customer, message, out)
             case Tick():
                 self._tick(key, customer, message, record, out)
-        customers.show(key)
+            case Backfill():
+                self._backfill(key, customer, message, out)
+            case Belongs():
+                self._companies.on_belongs(key, customer, message, out)
+                return
+            case Account():
+                if self._companies.on_account(customer, message):
+                    if self._judging is not None:
+                        self._judging.after_account(key, customer, out)
+                    customers.show(key)
+                return
+            case Define():
+                customer.definitions = bytes(message.definitions)
+                if self._judging is not None:
+                    self._judging.use(customer.definitions)
+                return
+            case Sweep():
+                self._sweep(message, record, customers, out)
+                return
+        if not isinstance(message, Tick | Vouch | Refuse):
+            self._companies.look(key, customer, out)
+            if self._judging is not None:
+                self._judging.everything(key, customer, out.at_ms, {"why": str(message.__struct_config__.tag)}, out)
+        if customer.company is None:
+            customers.show(key)
 
     def _forward(
         self, key: str, customer: Customer, message: Forward, customers: States[Customer], out: Outbox
@@ -359,10 +403,13 @@ class CustomerStage:
         on_absorb(key, customer, message)
         waiting, customer.held = customer.held, []
         for held in waiting:  # what is still on its way is held again
-            forward = decode_internal(held)
-            assert isinstance(forward, Forward)
-            out.begin(forward.origin, forward.at_ms)
-            self._apply(key, customer, Arrival.of(forward), out)
+            late = decode_internal(held)
+            out.begin(late.origin, late.at_ms)
+            if isinstance(late, Backfill):
+                self._backfill(key, customer, late, out)
+            else:
+                assert isinstance(late, Forward)
+                self._apply(key, customer, Arrival.of(late), out)
         out.begin(message.origin, message.at_ms)
         pay_debts(customer, out)
         if customer.redirect:
@@ -373,6 +420,9 @@ class CustomerStage:
         if 0 < record.timestamp_ms < at_ms:  # the worker's clock is ahead of the log's: it sends the tick again later
             at_ms = record.timestamp_ms
         out.begin(record, at_ms)
+        if customer.company is not None:
+            self._companies.tell(key, customer, out)
+            return
         for part_key, part in list(customer.parts.items()):
             if not part.timers or min(part.timers.values()) > at_ms:
                 continue
@@ -391,6 +441,49 @@ class CustomerStage:
                 continue
             part.applied += 1  # the versions of its rows must grow
             _put(done, key, part_key, part.applied, out)
+        if self._judging is not None and 0 < customer.judged_due_ms <= at_ms:
+            self._judging.everything(key, customer, at_ms, {"why": "time", "due": to_iso(customer.judged_due_ms)}, out)
+
+    # --- segments
+
+    def _backfill(self, key: str, customer: Customer, message: Backfill, out: Outbox) -> None:
+        """What ClickHouse knows goes where its part is."""
+        part = customer.parts.get(message.part)
+        if part is None and customer.redirect:
+            out.send(Backfill(to=customer.redirect, origin=out.origin, at_ms=message.at_ms, part=message.part,
+                              memories=message.memories))  # fmt: skip
+        elif part is not None or (message.part == key and customer.turn == 0):
+            if part is None:
+                part = customer.parts[key] = Part()
+            if self._judging is not None:
+                self._judging.learn(part, message.memories)
+        elif len(customer.held) < MOST_HELD:
+            customer.held.append(encode_internal(message))
+        else:
+            raise Refused("the history of its key is still on its way to the person it was merged into",
+                          value=message.part, mend="Backfill the segment again.")  # fmt: skip
+
+    def _sweep(self, message: Sweep, record: Record, customers: States[Customer], out: Outbox) -> None:
+        """Judge some people by all segments, whether or not anything happened to them."""
+        keys = customers.keys_after(message.after, MOST_SWEPT)
+        customers.fetch(keys)
+        for key in keys:
+            customer = customers.get(key)
+            if self._judging is None or key == RULES_KEY or customer.company or record.offset <= customer.offset:
+                continue
+            out.speak(key, record.offset)
+            out.begin(message.origin or record, record.timestamp_ms)
+            is_changed = self._judging.forget_others(customer)
+            if self._judging.everything(key, customer, record.timestamp_ms, {"why": "definition"}, out) or is_changed:
+                self._step(key, customer, record.offset, customers)
+                customers.show(key)
+        out.speak(RULES_KEY, record.offset)
+        out.begin(message.origin or record, record.timestamp_ms)
+        if len(keys) == MOST_SWEPT:
+            out.send(Sweep(to=RULES_KEY, origin=out.origin, at_ms=message.at_ms, sweep=message.sweep, after=keys[-1]),
+                     record.partition)  # fmt: skip
+        else:
+            out.decide(RULES_KEY, "segments", Decision("swept", message.sweep, {"partition": record.partition}))
 
 
 def _put(done: Done, key: str, part_key: str, version: int, out: Outbox) -> None:

@@ -7,6 +7,7 @@ flight* from then until changelog and disk have it. Only states that are neither
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -94,6 +95,11 @@ class PartitionStates(Generic[S]):
         if missing:
             for key, value in zip(missing, self._store.get([key.encode() for key in missing]), strict=True):
                 self._admit(key, value)
+
+    def keys_after(self, after: str, most: int) -> list[str]:
+        """The next keys there are, in order: on disk, and in memory alone."""
+        stored = [key.decode() for key in islice(self._store.keys(after.encode()), most)]
+        return sorted({*stored, *nsmallest(most, (key for key in self._hot if key > after))})[:most]
 
     def _load(self, key: str) -> S:
         return self._admit(key, self._store.get([key.encode()])[0])

@@ -182,12 +182,13 @@ class StateStore:
                 self._db.delete(_timer(due_ms, key), write_opt=self._options)
         return found
 
-    def keys(self) -> Iterable[bytes]:
-        """Every key."""
-        for key in self._db.keys(from_key=_RECORD):
+    def keys(self, after: bytes = b"") -> Iterable[bytes]:
+        """The keys that come after one, in order; without it, all."""
+        for key in self._db.keys(from_key=_RECORD + after):
             if key[:1] != _RECORD:
                 return
-            yield key[1:]
+            if key[1:] != after:
+                yield key[1:]
 
 
 @cache

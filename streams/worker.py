@@ -67,6 +67,12 @@ class States(Protocol[S]):
     def get(self, key: str) -> S:
         """The state of a key, a new one where there is none."""
 
+    def fetch(self, keys: Iterable[str]) -> None:
+        """These will be asked for: bring them into memory together."""
+
+    def keys_after(self, after: str, most: int) -> Sequence[str]:
+        """The next keys there are, in order."""
+
     def touch(self, key: str, state: S) -> None:
         """The state was changed."""
 

@@ -14,6 +14,7 @@ import pytest
 from processors.base import Person, Processor
 from processors.fold import Fold
 from schemas.customer import Customer, decode_customer
+from schemas.effects import Row
 from schemas.event import Event, encode_event
 from schemas.internal import HEADERS, Unmerge, encode_internal
 from schemas.keyed import encode_state
@@ -21,7 +22,7 @@ from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line
 from streams.dead_letters import DeadLetterLimit
 from streams.log import Record, partition_of
-from streams.outbox import Outbox
+from streams.outbox import Outbox, RowKey
 from streams.stage import CustomerStage
 
 IGNORE_WHAT_FAUST_LEFT = pytest.mark.filterwarnings(
@@ -79,6 +80,12 @@ class Memory:
     def get(self, key: str) -> Customer:
         return self.records.setdefault(key, Customer())
 
+    def fetch(self, keys: Iterable[str]) -> None:
+        pass
+
+    def keys_after(self, after: str, most: int) -> list[str]:
+        return sorted(key for key in self.records if key > after)[:most]
+
     def touch(self, key: str, customer: Customer) -> None:
         pass
 
@@ -103,7 +110,8 @@ class World:
         self.owners = [Memory() for _ in range(partitions)]
         self.decisions: dict[str, LedgerLine] = {}
         self.rejected: dict[str, Rejected] = {}
-        self.rows: dict[object, object] = {}
+        self.rows: dict[RowKey, tuple[str, int, Row]] = {}
+        self.clock_ms = 0  # of the log
 
     def send(self, event: Event, partition: int | None = None) -> None:
         self._append(event.key, encode_event(event), (), partition)
@@ -117,19 +125,21 @@ class World:
         if partition is None:
             partition = partition_of(key.encode(), len(self.logs))
         log = self.logs[partition]
-        log.append(Record("events", partition, len(log), 0, key.encode(), value, headers))
+        log.append(Record("events", partition, len(log), self.clock_ms, key.encode(), value, headers))
 
     def step(self, partition: int) -> None:
         owner, out = self.owners[partition], Outbox(self.fold.table_of)
         record = self.logs[partition][owner.position]
         owner.position += 1
         self.stage.handle([record], owner, out, DeadLetterLimit())
-        self.rows |= out.rows
+        for identity, row in out.rows.items():  # of each the highest version stays, as in ClickHouse
+            if identity not in self.rows or self.rows[identity][1] <= row[1]:
+                self.rows[identity] = row
         for topic, messages in out.take_messages().items():
             for message in messages:
                 assert message.value is not None
                 if topic == "events":
-                    self._append((message.key or b"").decode(), message.value, message.headers)
+                    self._append((message.key or b"").decode(), message.value, message.headers, message.partition)
                 elif topic == "decisions":
                     line = decode_ledger_line(message.value)
                     self.decisions[line.id] = line
