@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -33,7 +33,7 @@ from schemas.errors import Refused
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Unit: TypeAlias = Literal["seconds", "bytes", "records", "events", "rows", "people", "partitions", "requests", "files",
                           "parts", "inserts", "tries", "offset", "1"]  # fmt: skip
-Role: TypeAlias = Literal["every", "collector", "worker", "sink"]
+Role: TypeAlias = Literal["every", "collector", "worker", "sink", "dashboard"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 APPEND_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -69,6 +69,7 @@ LABELS: Mapping[str, str] = {
     "processor": "the name of a processor",
     "reason": "why an event was refused: of the collector the fixed text of the refusal, of the stage one of `REASONS`",
     "roles": "the roles of the process, such as `collector,dashboard,sink,worker`",
+    "segment": "the name of a segment, as a file or a marketer names it",
     "source": "the name of a write key, as config/write_keys.yaml says",
     "status": "the HTTP status of an answer",
     "table": "a table of ClickHouse",
@@ -193,14 +194,23 @@ TABLE_BYTES = Metric("sink", "tidewire_clickhouse_bytes", "gauge", "bytes", "Siz
 CLICKHOUSE_DISK_FREE = Metric("sink", "tidewire_clickhouse_disk_free_bytes", "gauge", "bytes",
                               "Free on the fullest disk of ClickHouse.")  # fmt: skip
 
+SEGMENT_MEMBERS = Metric("dashboard", "tidewire_segment_members", "gauge", "people",
+                         "People in a segment when it was last compared.", ("segment",))  # fmt: skip
+SEGMENT_DIFFERENCES = Metric("dashboard", "tidewire_segment_differences", "gauge", "people",
+                             "People who are in a segment live but not by the events at rest, or the other way round.",
+                             ("segment",))  # fmt: skip
+SEGMENT_COMPARED = Metric("dashboard", "tidewire_segment_compared_time_seconds", "gauge", "seconds",
+                          "When a segment was last compared, since 1970.", ("segment",))  # fmt: skip
+
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
 OF_SINK = (SINK_ROWS, SINK_INSERTS, SINK_REFUSED, SINK_SKIPPED, SINK_RETRIES, SINK_UP, SINK_INSERT, SINK_BATCH,
            SINK_BEHIND_SECONDS, PARTS, TABLE_ROWS, TABLE_BYTES, CLICKHOUSE_DISK_FREE)  # fmt: skip
+OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_EVERY)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_DASHBOARD, *OF_EVERY)
 
 
 # --- reasons
@@ -316,6 +326,29 @@ class SinkMetrics:
         self.is_up.set(1)
 
 
+class SegmentMetrics:
+    """What came of comparing segments."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.members = gauge(SEGMENT_MEMBERS, registry)
+        self.differences = gauge(SEGMENT_DIFFERENCES, registry)
+        self.compared_at = gauge(SEGMENT_COMPARED, registry)
+        self._said: set[str] = set()
+
+    def say(self, name: str, *, members: int, differences: int, compared_at_s: float) -> None:
+        self.members.labels(name).set(members)
+        self.differences.labels(name).set(differences)
+        self.compared_at.labels(name).set(compared_at_s)
+        self._said.add(name)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Segments that are gone are compared no more: what is said of them would be out of date, and wake somebody."""
+        for name in [name for name in self._said if name not in names]:
+            for each in (self.members, self.differences, self.compared_at):
+                each.remove(name)
+            self._said.discard(name)
+
+
 class ProcessMetrics:
     """What every process says of itself."""
 
@@ -363,7 +396,7 @@ Every process answers `/metrics` for Prometheus. A counter is shown as `name_tot
 `deploy/grafana/`; [operating](operating.md) says what each alert means.
 """
 _ROLES: Mapping[Role, str] = {
-    "collector": "Collector", "worker": "Worker", "sink": "Sink", "every": "Every process",
+    "collector": "Collector", "worker": "Worker", "sink": "Sink", "dashboard": "Dashboard", "every": "Every process",
 }  # fmt: skip
 
 

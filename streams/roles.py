@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext, suppress
 from pathlib import Path
@@ -36,6 +37,7 @@ from streams.topics import check_topics, create_topics
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics
+    from streams.definitions import Coordinator, Progress
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +63,7 @@ class Running:
         self.url = url
         self.failure: BaseException | None = None
         self.check: Callable[[Event], None] | None = None
+        self.coordinator: Coordinator | None = None
         self._analytics: Analytics | None = None
         self._stopping = asyncio.Event()
 
@@ -77,6 +80,12 @@ class Running:
     def stop(self) -> None:
         """Make `run` end: requests under way are answered, what is done is checkpointed."""
         self._stopping.set()
+
+    def progress(self) -> Progress:
+        """How far segments are that are being prepared."""
+        from streams.definitions import Progress
+
+        return self.coordinator.progress if self.coordinator is not None else Progress()
 
     def watch(self, task: asyncio.Task[None]) -> None:
         """Stop everything when this task ends with an error."""
@@ -175,6 +184,8 @@ async def _start_behind(
         sink = ClickHouseSink(log_, running.analytics, fold.tables, settings, registry)
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
+    if "dashboard" in roles:
+        await _start_segments(running, registry, stack)
     if "worker" in roles:
         from streams.app import StageApp
         from streams.metrics import StageMetrics
@@ -184,6 +195,31 @@ async def _start_behind(
         customers = StageApp(log_, stage, settings, StageMetrics(registry))
         await customers.start()
         stack.push_async_callback(customers.stop)
+
+
+async def _start_segments(running: Running, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
+    """What makes new definitions live, and what holds live members against the events at rest."""
+    from config.segments import read_segments
+    from streams.definitions import Coordinator, take_over
+    from streams.metrics import SegmentMetrics
+    from streams.proof import Checker, Prover
+
+    settings, log_ = running.settings, running.log
+    await take_over(log_, read_segments(settings.config), by=str(settings.config), now_ms=time.time_ns() // 1_000_000)
+    coordinator = running.coordinator = Coordinator(
+        log_, running.analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes
+    )
+    prover = Prover(log_, running.analytics, workspace=settings.workspace, zone=settings.timezone)
+    checker = Checker(prover, SegmentMetrics(registry))
+    for name, work in (("segments", coordinator.run()), ("proofs", checker.run())):
+        task = asyncio.create_task(work, name=name)
+        running.watch(task)
+        stack.push_async_callback(_ended, task)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _site(
@@ -200,7 +236,7 @@ def _site(
     if "dashboard" in roles:
         from web.dashboard.app import dashboard
 
-        pages = dashboard(log_, running.analytics, settings, token, check=running.check)
+        pages = dashboard(log_, running.analytics, settings, token, check=running.check, progress=running.progress)
         pages.router.routes[:0] = routes
         site = pages
     if "collector" in roles:

@@ -16,7 +16,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.errors import Refused
 from streams import metrics
-from streams.metrics import LABELS, METRICS, OF_COLLECTOR, OF_EVERY, OF_SINK, OF_WORKER, REASONS, reason_class
+from streams.metrics import (
+    LABELS,
+    METRICS,
+    OF_COLLECTOR,
+    OF_DASHBOARD,
+    OF_EVERY,
+    OF_SINK,
+    OF_WORKER,
+    REASONS,
+    reason_class,
+)
 from tests.cli.running import Up
 from web.collector.counters import Counters
 
@@ -59,7 +69,8 @@ def test_the_page_is_as_the_list_makes_it() -> None:
 
 @pytest.mark.parametrize(
     ("declare", "declared"),
-    [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR)],
+    [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR),
+     (metrics.SegmentMetrics, OF_DASHBOARD)],
 )
 def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
     registry = CollectorRegistry()
@@ -106,6 +117,17 @@ def test_a_reason_is_one_of_few(refused: Refused, reason: str) -> None:
     assert reason in REASONS
 
 
+def test_nothing_is_said_of_a_segment_that_is_gone() -> None:
+    registry = CollectorRegistry()
+    said = metrics.SegmentMetrics(registry)
+    for name in ("buyers", "gone"):
+        said.say(name, members=3, differences=1, compared_at_s=1_700_000_000)
+
+    said.keep({"buyers": object()})
+
+    assert {sample.labels["segment"] for family in registry.collect() for sample in family.samples} == {"buyers"}
+
+
 # --- a whole Tidewire
 
 
@@ -129,8 +151,11 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fami
     up = Up(folder)
     try:
         assert up.ask("send", "calls.jsonl").code == 0
-        deadline = time.monotonic() + 60
-        while True:  # until each has said its last
+        (folder / "config" / "segments").mkdir(parents=True)
+        (folder / "config" / "segments" / "orders.yaml").write_text("when: {did: Order Completed}\n")
+        assert up.ask("segments", "apply").code == 0
+        deadline = time.monotonic() + 120
+        while True:  # until each has said its last; segments are compared half a minute after the start
             text = urllib.request.urlopen(f"{up.url}/metrics", timeout=10).read().decode()
             found = {family.name: family for family in text_string_to_metric_families(text)}
             silent = {name for name, each in found.items() if not each.samples} - RARE

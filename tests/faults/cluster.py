@@ -200,16 +200,16 @@ class Cluster:
             return [ask(statement) for statement in statements]
 
     @contextmanager
-    def asking(self) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
-        """Ask one statement after the other, as `query` does."""
+    def asking(self) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+        """Ask one statement after the other, as `query` does; each with its parameters, if it has any."""
         if self.clickhouse is not None:
             url = self.clickhouse.url
-            yield lambda statement: self._loop.run(_query(url, statement))
+            yield lambda statement, parameters=None: self._loop.run(_query(url, statement, parameters))
             return
         bridge = Bridge(self.up.data / "clickhouse", database="default")
         bridge.start()
         try:
-            yield lambda statement: self._loop.run(_query(bridge.url, statement))
+            yield lambda statement, parameters=None: self._loop.run(_query(bridge.url, statement, parameters))
         finally:
             bridge.kill()
 
@@ -280,12 +280,12 @@ async def _read_all(log: Log, topic: str) -> list[Record]:
     return records
 
 
-async def _query(url: str, statement: str) -> list[dict[str, Any]]:
+async def _query(url: str, statement: str, parameters: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     analytics = Analytics(url)
     with patch.dict("sinks.analytics._READ_SETTINGS", _UNLIMITED):  # the oracle reads all there is
         await analytics.start()
         try:
-            return await analytics.query(statement, longest_s=READ_WITHIN_S)
+            return await analytics.query(statement, parameters, longest_s=READ_WITHIN_S)
         finally:
             await analytics.close()
 

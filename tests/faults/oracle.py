@@ -13,13 +13,15 @@ What is compared, by the numbers of the six points a run must hold:
 2. every event of the log is good, refused, or was there before;
 3. ClickHouse has every good event, once, and it belongs to the right person;
 4. people, live and rebuilt from the changelog, and their rows in ClickHouse, are what the events make of them;
-5. every decision is made once. Mails and webhooks do not exist yet, so nothing is said of them;
+5. every decision is made once, and who is in a segment is who ought to be by ClickHouse's events at rest. Mails and
+   webhooks do not exist yet, so nothing is said of them;
 6. no processor sets timers yet, so none can fire early: that, too, is for later.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
@@ -32,20 +34,25 @@ import msgspec
 from processors.base import Person, Table
 from processors.fold import Fold
 from processors.registry import load_processors
+from processors.values import zone_named
 from schemas.customer import Part
 from schemas.effects import Row
 from schemas.errors import Refused
 from schemas.event import Event, decode_event
 from schemas.internal import Unmerge, decode_internal, is_internal
 from schemas.keys import anonymous_key, user_key
+from sinks.conditions import compared_sql, people_sql
 from sinks.tables import view_of
-from streams.log import Record
+from streams.definitions import Known, definition_of
+from streams.log import Log, Record
 from tests.faults.machine import People
 
 if TYPE_CHECKING:
     from tests.faults.cluster import Cluster
     from tests.faults.traffic import Ledger
 
+ZONE = "UTC"  # the default of the setting
+JUDGED = frozenset({"memberships", "companies"})  # tables of what is judged, not folded
 SHOWN = 3  # differences named in full
 MOST_LINKS = 100  # the default of the setting; the oracle does not follow people beyond it
 
@@ -351,20 +358,50 @@ def _judge_clickhouse(found: _Findings, cluster: Cluster, truth: Truth, fold: Fo
                       ask("SELECT id, message_id, refused_by FROM rejected_list"))  # fmt: skip
         _judge_portraits(found, truth, ask("SELECT person, identities, sections FROM person_list"))
         _judge_identities(found, truth, ask("SELECT key, person FROM identity_list"))
-        _judge_decisions(found, truth, ask("SELECT id, recorded_for, kind, about, facts.evidence::String AS evidence "
-                                           "FROM decision_log"))  # fmt: skip
+        _judge_decisions(found, truth, ask(
+            "SELECT id, recorded_for, kind, about, facts.evidence::String AS evidence FROM decision_log "
+            "WHERE processor NOT IN ('segments', 'company')"
+        ))  # fmt: skip
         for table in fold.tables:
-            _judge_rows(found, truth, table, ask(f"SELECT * FROM {view_of(table)}"))
+            if table.name not in JUDGED:
+                _judge_rows(found, truth, table, ask(f"SELECT * FROM {view_of(table)}"))
+    _judge_segments(found, cluster)
 
 
 def _judge_portraits(found: _Findings, truth: Truth, people: list[Json]) -> None:
     must, told = People(), People()
     for person, each in truth.people.items():
-        must[person] = {"keys": each.pop("keys"), **json.loads(_plain(each))}
+        must[person] = {"keys": each.pop("keys"), **_of_events(json.loads(_plain(each)))}
     for row in people:
-        told[row["person"]] = {"keys": sorted(row["identities"]), **json.loads(row["sections"])}
+        told[row["person"]] = {"keys": sorted(row["identities"]), **_of_events(json.loads(row["sections"]))}
     found.double("people stand twice in person_list", _twice(row["person"] for row in people))
     found.differ("portraits in ClickHouse are not what the events make of them", _differing(must, told))
+
+
+def _of_events(sections: Json) -> Json:
+    """Without what depends on definitions, on other people and on time."""
+    return {name: section for name, section in sections.items() if name not in ("segments", "rfm", "company")}
+
+
+def _judge_segments(found: _Findings, cluster: Cluster) -> None:
+    """Who is in each segment live, against SQL over the events: where segments are live and everybody was judged."""
+    known = cluster.ask_log(_known)
+    if known.pending(ZONE):
+        return
+    definitions = {name: definition_of(said) for name, said in known.live.items() if not said.is_gone}
+    with cluster.asking() as ask:
+        for name, definition in definitions.items():
+            people = people_sql(definition.when, definitions, workspace="default", now_ms=time.time_ns() // 1_000_000,
+                                zone=zone_named(ZONE))  # fmt: skip
+            (proof,) = ask(*compared_sql(people, workspace="default", name=name))
+            found.lose(f"people are missing in segment {name}", proof["missing"])
+            found.double(f"people should not be in segment {name}", proof["surplus"])
+
+
+async def _known(log: Log) -> Known:
+    known = Known(log)
+    await known.look()
+    return known
 
 
 def _judge_identities(found: _Findings, truth: Truth, identities: list[Json]) -> None:

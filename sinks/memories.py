@@ -1,0 +1,68 @@
+"""What memories of segments would hold if they had been kept from the beginning: read from ClickHouse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from processors.memories import Memory
+from processors.rules import Selector
+from processors.values import Zone, found
+from sinks.analytics import Analytics
+from sinks.conditions import memories_sql
+
+KEYS_OF_LOT = 20_000  # person keys of one query, about
+LONGEST_S = 600.0
+
+_decode = msgspec.json.Decoder().decode
+
+
+async def read_memories(
+    analytics: Analytics, selectors: Sequence[Selector], zone: Zone, *, at_once: int
+) -> AsyncIterator[dict[str, dict[str, Memory]]]:
+    """The memories of everybody who has any, by person key and selector, some people at a time.
+
+    Raises:
+        ClickHouseError: the query failed.
+    """
+    sql, parameters = memories_sql(selectors, zone)
+    (found,) = await analytics.query("SELECT uniq(key) AS keys FROM events")
+    lots = found["keys"] // KEYS_OF_LOT + 1
+    for lot in range(lots):
+        rows = await analytics.query(sql, {**parameters, "lots": lots, "lot": lot}, longest_s=LONGEST_S)
+        people: dict[str, dict[str, Memory]] = {}
+        for row in rows:
+            memories = _memories(selectors, row)
+            if memories:
+                people[row["key"]] = memories
+            if len(people) == at_once:
+                yield people
+                people = {}
+        if people:
+            yield people
+
+
+async def memories_of(
+    analytics: Analytics, selectors: Sequence[Selector], zone: Zone, keys: Sequence[str]
+) -> list[dict[str, Memory]]:
+    """The memories of some keys, each by selector."""
+    if not selectors:
+        return []
+    sql, parameters = memories_sql(selectors, zone, keys)
+    rows = await analytics.query(sql, {**parameters, "lots": 1, "lot": 0})
+    return [_memories(selectors, row) for row in rows]
+
+
+def _memories(selectors: Sequence[Selector], row: dict[str, Any]) -> dict[str, Memory]:
+    found = {selector.id: _memory(selector, row[f"m{place}"]) for place, selector in enumerate(selectors)}
+    return {id: memory for id, memory in found.items() if memory.known}
+
+
+def _memory(selector: Selector, told: Any) -> Memory:
+    if not selector.word:
+        return Memory([tuple(known) for known in told])
+    (at_ms, token, amount), values = told
+    said = found([_decode(value) for value in values], ())  # cut as live ones are
+    return Memory([(at_ms, token, amount)], said) if token else Memory()

@@ -1,0 +1,373 @@
+"""Definitions of segments on their way: from a file or a page into topic `definitions`, and from there to everybody.
+
+A new version does not count at once, for nobody remembers yet what it asks for. Meanwhile the old one stays in force:
+
+    1. every partition is told to remember what the new one asks for (`Define`, not live)
+    2. the stage has done that, and ClickHouse holds everything that came before
+    3. what ClickHouse knows of the past goes to every person (`Backfill`), beside live events
+    4. topic `definitions` says that it is live
+    5. every partition is told to judge by it (`Define`, live), and to judge everybody once (`Sweep`)
+    6. when everybody was, topic `definitions` says that it is settled
+
+After a crash the first three, or the last two, happen again: definitions are replaced as a whole, what is remembered
+twice counts once, and who is judged twice is where she was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from config.segments import check_together
+from processors.memories import Memories
+from processors.rules import Selector, selector_of
+from processors.values import zone_named
+from schemas.conditions import canonical, leaves_of, read_condition
+from schemas.errors import TidewireError
+from schemas.internal import HEADERS, Backfill, Define, Sweep, encode_internal
+from schemas.keyed import encode_state
+from schemas.segments import Cuts, Definition, Definitions, Said, decode_said, encode_definitions, encode_said
+from schemas.times import MINUTE_MS
+from streams.lag import STAGE_GROUP, until_past
+from streams.log import TP, Log, Outgoing
+from streams.rfm import look_up
+from streams.segments import RULES_KEY
+from streams.worker import EVENTS
+
+if TYPE_CHECKING:
+    from sinks.analytics import Analytics
+
+log = structlog.get_logger(__name__)
+
+TOPIC = "definitions"
+LIVE = "live"
+LOOK_EVERY_S = 0.5
+AGAIN_AFTER_S = 5.0
+LOOK_UP_EVERY_S = 30.0
+_SWEPT = """
+SELECT uniqExact(id) AS partitions FROM decisions
+WHERE workspace = {by:String} AND recorded_for = {by:String} AND kind = 'swept' AND about = {sweep:String}
+"""
+READ_AT_ONCE = 1_000
+BACKFILLED_AT_ONCE = 500  # people of one append
+SELECTORS_AT_ONCE = 20  # of one query
+MOST_BEHIND = 5_000  # records: while the stage is further behind, live events go first
+
+
+class Known:
+    """What topic `definitions` says.
+
+    Attributes:
+        wanted: the newest version of each segment, by name.
+        live: the version that people are judged by.
+        versions: every version there was, by name and number.
+        cuts: of RFM, by workspace.
+    """
+
+    def __init__(self, log_: Log) -> None:
+        self._log = log_
+        self._next: dict[int, int] = {}
+        self.wanted: dict[str, Said] = {}
+        self.live: dict[str, Said] = {}
+        self.versions: dict[str, dict[int, Said]] = {}
+        self.cuts: dict[str, Cuts] = {}
+
+    async def look(self) -> bool:
+        """Read on. Returns whether there was anything."""
+        is_new = False
+        for partition, (first, end) in (await self._log.bounds(TOPIC)).items():
+            at = max(first, self._next.get(partition, first))
+            while at < end:
+                records = await self._log.read(TP(TOPIC, partition), at, READ_AT_ONCE)
+                for record in records:
+                    self._take((record.key or b"").decode(), record.value)
+                at = records[-1].offset + 1 if records else end
+                is_new = True
+            self._next[partition] = at
+        return is_new
+
+    def _take(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            return
+        said = decode_said(value)
+        if isinstance(said, Cuts):
+            self.cuts[said.workspace] = said
+        elif key == f"{said.name}/{LIVE}":
+            self.live[said.name] = said
+        else:
+            self.versions.setdefault(said.name, {})[said.version] = said
+            self.wanted[said.name] = max(self.versions[said.name].values(), key=lambda each: each.version)
+
+    def new(self, zone: str) -> dict[str, Said]:
+        """The versions that are not live yet, or where days begin in another time zone than when they became so."""
+        live = {name: (said.version, said.zone) for name, said in self.live.items()}
+        return {name: said for name, said in self.wanted.items() if live.get(name) != (said.version, zone)}
+
+    def pending(self, zone: str) -> dict[str, Said]:
+        """Those, and the ones that not everybody was judged by yet."""
+        return self.new(zone) | {name: said for name, said in self.live.items() if not said.is_settled}
+
+    @property
+    def definitions(self) -> dict[str, Definition]:
+        """What each segment is to be, those that are gone left out."""
+        return {name: definition_of(said) for name, said in self.wanted.items() if not said.is_gone}
+
+
+def definition_of(said: Said, *, is_live: bool = True) -> Definition:
+    return Definition(said.name, read_condition(said.when), said.version, is_live, dict(said.title), said.about)
+
+
+def said_of(definition: Definition, version: int, *, by: str, source: str, now_ms: int, from_file: str) -> Said:
+    when = msgspec.json.decode(canonical(definition.when))
+    return Said(name=definition.name, version=version, when=when, title=dict(definition.title), about=definition.about,
+                by=by, at_ms=now_ms, source=source, from_file=from_file)  # fmt: skip
+
+
+def digest_of(definition: Definition) -> str:
+    """The same for definitions that say the same."""
+    said = said_of(definition, 0, by="", source="", now_ms=0, from_file="")
+    return blake2b(encode_said(said), digest_size=8).hexdigest()
+
+
+async def save(log_: Log, definition: Definition, *, by: str, now_ms: int, upon: int | None = None) -> Said:
+    """Write a new version from a page or a command; the same as before is no new version.
+
+    Args:
+        upon: the version that was changed, 0 for none; None: whichever is the newest.
+
+    Raises:
+        ConfigError: together with the others it cannot be.
+        TidewireError: somebody else wrote a version meanwhile.
+    """
+    known = Known(log_)
+    await known.look()
+    check_together({**known.definitions, definition.name: definition}, "segments")
+    before = known.wanted.get(definition.name)
+    newest = before.version if before is not None and not before.is_gone else 0
+    if upon is not None and upon != newest:
+        raise TidewireError(f'Segment "{definition.name}" has version {newest} meanwhile, not {upon}. '
+                            "Look at it, and change that one.")  # fmt: skip
+    if before is not None and not before.is_gone and digest_of(definition_of(before)) == digest_of(definition):
+        return before
+    version = before.version + 1 if before is not None else 1
+    from_file = before.from_file if before is not None else ""
+    said = said_of(definition, version, by=by, source="page", now_ms=now_ms, from_file=from_file)
+    await _write(log_, [said])
+    return said
+
+
+async def remove(log_: Log, name: str, *, by: str, now_ms: int) -> None:
+    """Take a segment out: everybody leaves it.
+
+    Raises:
+        TidewireError: there is none, or another asks for it.
+    """
+    known = Known(log_)
+    await known.look()
+    definitions = known.definitions
+    if definitions.pop(name, None) is None:
+        raise TidewireError(f'There is no segment "{name}".')
+    check_together(definitions, "segments")
+    await _write(log_, [_gone(known.wanted[name], by, now_ms)])
+
+
+async def take_over(log_: Log, files: Mapping[str, Definition], *, by: str, now_ms: int) -> list[Said]:
+    """Make new versions of what changed in the files since they were last taken over. Returns them.
+
+    What was changed on the page stays until its file changes; what the page made stays without a file.
+    """
+    known = Known(log_)
+    await known.look()
+    changed = []
+    for name, definition in files.items():
+        before, digest = known.wanted.get(name), digest_of(definition)
+        if before is None or before.from_file != digest or (before.is_gone and before.source == "file"):
+            version = before.version + 1 if before is not None else 1
+            changed.append(said_of(definition, version, by=by, source="file", now_ms=now_ms, from_file=digest))
+    for name, said in known.wanted.items():
+        if name not in files and said.from_file and not said.is_gone:
+            changed.append(_gone(said, by, now_ms))
+    check_together({**known.definitions, **files}, "segments")
+    await _write(log_, changed)
+    return changed
+
+
+def _gone(said: Said, by: str, now_ms: int) -> Said:
+    return msgspec.structs.replace(
+        said, version=said.version + 1, by=by, at_ms=now_ms, is_gone=True, from_file="", is_live=False
+    )
+
+
+async def _write(log_: Log, saids: Sequence[Said], *, is_live: bool = False) -> None:
+    if saids:
+        await log_.append(TOPIC, [
+            Outgoing(f"{said.name}/{LIVE if is_live else said.version}".encode(), encode_said(said)) for said in saids
+        ])  # fmt: skip
+
+
+# --- making them live
+
+
+@dataclass
+class Progress:
+    """How far a new version is, for the page: what is done now, and of how many people."""
+
+    names: tuple[str, ...] = ()
+    step: str = ""
+    done: int = 0
+    of: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+class Coordinator:
+    """Makes the newest versions live, all that wait together."""
+
+    def __init__(self, log_: Log, analytics: Analytics, *, zone: str, rfm_minutes: int) -> None:
+        self._log = log_
+        self._analytics = analytics
+        self._zone = zone
+        self._rfm_every_ms = rfm_minutes * MINUTE_MS
+        self.known = Known(log_)
+        self.progress = Progress()
+
+    async def run(self) -> None:
+        look_up_at_s = 0.0
+        while True:
+            try:
+                await self.known.look()
+                if self.known.pending(self._zone):
+                    await self.make_live()
+                if time.monotonic() >= look_up_at_s:
+                    look_up_at_s = time.monotonic() + LOOK_UP_EVERY_S
+                    await self.look_up_cuts()
+                await asyncio.sleep(LOOK_EVERY_S)
+            except TidewireError as error:
+                log.warning("segments_wait", error=str(error), segments=sorted(self.known.pending(self._zone)))
+                self.progress.errors = [str(error)]
+                await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def make_live(self) -> None:
+        """Bring what is pending into force."""
+        pending, new = self.known.pending(self._zone), self.known.new(self._zone)
+        self.progress = Progress(tuple(sorted(pending)), "remembering")
+        live = [said for said in self.known.live.values() if not said.is_gone]
+        coming = [said for said in new.values() if not said.is_gone]
+        lacking = _lacking(live, coming, self._zone)
+        if lacking:
+            remembered = [definition_of(said, is_live=False) for said in coming]
+            await until_past(self._log, await self._define([*map(definition_of, live), *remembered]))
+            await self._backfill(lacking)
+        # From here on there is no way back: a process that dies begins at this point again.
+        await self._note(new.values(), is_settled=False)
+        await self._judge_everybody()
+        await self._note([self.known.live[name] for name in pending], is_settled=True)
+        self.progress = Progress()
+        log.info("segments_live", segments={name: said.version for name, said in pending.items()})
+
+    async def _note(self, saids: Iterable[Said], *, is_settled: bool) -> None:
+        """Write down that people are judged by these."""
+        await _write(self._log, [
+            msgspec.structs.replace(said, is_live=True, zone=self._zone, is_settled=is_settled) for said in saids
+        ], is_live=True)  # fmt: skip
+        await self.known.look()
+
+    async def look_up_cuts(self) -> None:
+        """Find where the fifths of RFM meet now, where that is out of date, and score everybody anew."""
+        now_ms = time.time_ns() // 1_000_000
+        new = await look_up(self._analytics, self.known.cuts, now_ms=now_ms, every_ms=self._rfm_every_ms)
+        is_changed = any(not cuts.says_the_same(self.known.cuts.get(name)) for name, cuts in new.items())
+        self.known.cuts |= new
+        if is_changed:
+            self.progress = Progress()
+            await self._judge_everybody()
+            await self._log.append(TOPIC, [
+                Outgoing(f"{workspace}/rfm".encode(), encode_said(cuts)) for workspace, cuts in new.items()
+            ])  # fmt: skip
+            self.progress = Progress()
+            log.info("rfm", workspaces={workspace: cuts.customers for workspace, cuts in new.items()})
+
+    async def _judge_everybody(self) -> None:
+        """From here on people are judged by what is live, and everybody is once."""
+        self.progress.step = "judging"
+        sweep = uuid4().hex
+        await self._define([definition_of(said) for said in self.known.live.values() if not said.is_gone])
+        await self._tell(Sweep(to=RULES_KEY, origin="", at_ms=0, sweep=sweep))
+        await self._until_swept(sweep)
+
+    async def _define(self, definitions: Iterable[Definition]) -> dict[int, int]:
+        """Tell every partition. Returns where it was told."""
+        said = [Said(name=each.name, version=each.version, when=msgspec.json.decode(canonical(each.when)),
+                     title=each.title, is_live=each.is_live) for each in definitions]  # fmt: skip
+        cuts = [self.known.cuts[workspace] for workspace in sorted(self.known.cuts)]
+        encoded = msgspec.Raw(encode_definitions(Definitions(zone=self._zone, definitions=said, cuts=cuts)))
+        return await self._tell(Define(to=RULES_KEY, origin="", at_ms=0, definitions=encoded))
+
+    async def _tell(self, message: Define | Sweep) -> dict[int, int]:
+        """Tell every partition. Returns where it was told."""
+        value = encode_internal(message)
+        placed = await self._log.append(EVENTS, [
+            Outgoing(RULES_KEY.encode(), value, partition, HEADERS) for partition in range(self._log.partitions(EVENTS))
+        ])  # fmt: skip
+        return {place.partition: place.first for place in placed}
+
+    async def _until_swept(self, sweep: str) -> None:
+        """Wait until everybody was judged, and ClickHouse knows it."""
+        partitions = self._log.partitions(EVENTS)
+        while True:
+            (swept,) = await self._analytics.query(_SWEPT, {"by": RULES_KEY, "sweep": sweep})
+            self.progress.done, self.progress.of = swept["partitions"], partitions
+            if swept["partitions"] >= partitions:
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _backfill(self, selectors: Sequence[Selector]) -> None:
+        """Send everybody what ClickHouse knows of her."""
+        from sinks.memories import read_memories
+
+        self.progress.step = "reading the past"
+        for some in _batched(selectors, SELECTORS_AT_ONCE):
+            async for people in read_memories(self._analytics, some, zone_named(self._zone),
+                                               at_once=BACKFILLED_AT_ONCE):
+                await self._until_calm()
+                messages = []
+                for key, memories in people.items():
+                    backfill = Backfill(to=key, origin="", at_ms=0, part=key, memories=encode_state(Memories(memories)))
+                    messages.append(Outgoing(key.encode(), encode_internal(backfill), None, HEADERS))
+                await self._log.append(EVENTS, messages)
+                self.progress.done += len(people)
+
+    async def _until_calm(self) -> None:
+        """Wait while the stage is behind: what happens now comes before what happened long ago."""
+        while True:
+            committed, bounds = await self._log.committed(STAGE_GROUP, EVENTS), await self._log.bounds(EVENTS)
+            done = {partition: max(first, committed.get(partition, first)) for partition, (first, _) in bounds.items()}
+            if sum(end - done[partition] for partition, (_, end) in bounds.items()) < MOST_BEHIND:
+                return
+            await asyncio.sleep(LOOK_EVERY_S / 5)
+
+
+def _batched(all_of_them: Sequence[Selector], size: int) -> Iterator[Sequence[Selector]]:
+    for first in range(0, len(all_of_them), size):
+        yield all_of_them[first : first + size]
+
+
+def _lacking(live: Iterable[Said], new: Iterable[Said], zone: str) -> list[Selector]:
+    """What the new ones ask for and nobody remembers yet."""
+    known = {selector.id for said in live for selector in _selectors(said, said.zone or zone)}
+    wanted = {selector.id: selector for said in new for selector in _selectors(said, zone)}
+    return [selector for id, selector in wanted.items() if id not in known]
+
+
+def _selectors(said: Said, zone: str) -> Iterator[Selector]:
+    for leaf in leaves_of(read_condition(said.when)):
+        selector = selector_of(leaf, zone)
+        if selector is not None:
+            yield selector
