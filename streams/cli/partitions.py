@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from typing import Annotated
 
 import typer
 
-from streams.cli.options import Analytics, Config, Data, Json, Log, settings_of
+from streams.cli.options import Analytics, Config, Data, Json, Log, settings_of, who
 
 
 def register(app: typer.Typer) -> None:
@@ -59,13 +57,6 @@ def go_on(
     from streams.cli.question import ask
 
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
-    asked = {"partition": partition, "let_through": let_through, "by": _who()}
+    asked = {"partition": partition, "let_through": let_through, "by": who()}
     done = ask(settings, lambda api: api.post("/api/partitions/go-on", asked))
     print(json.dumps(done) if as_json else f"partition {partition} goes on as soon as its worker reads this")
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container whose user has no name
-        return str(os.getuid())

@@ -49,7 +49,18 @@ def pages_of(world: World) -> list[str]:
         person = quote(row["person"], safe="")
         other = next((key for key in row["identities"] if key != row["person"]), "default/a:x")
         pages += [f"/people/{person}", f"/unmerge?key={quote(other)}&person={person}"]
+        pages += [f"/segments/{name}/why?person={quote(key)}" for name, key in _members(world, authorized)]
+    names = {name for name, _ in _members(world, authorized)}
+    pages += ["/segments", "/segments?q=none-at-all", "/segments/new"]
+    pages += [f"/segments/{name}{rest}" for name in names for rest in ("", "?q=none-at-all", "/edit", "/remove")]
     return pages + [f"/rejected/{letter['id']}" for letter in letters]
+
+
+def _members(world: World, authorized: dict[str, str]) -> list[tuple[str, str]]:
+    """Two segments, each with one of its people."""
+    query = "SELECT segment, min(key) AS key FROM memberships FINAL GROUP BY segment ORDER BY segment DESC LIMIT 2"
+    rows = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
+    return [(row["segment"], row["key"]) for row in rows]
 
 
 def faults(visitor: Visitor, axe: str) -> list[str]:

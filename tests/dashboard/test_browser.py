@@ -200,6 +200,92 @@ def test_a_refused_record_is_mended_and_sent_by_hand(world: Worlds, visit: Visit
     assert [fault for fault in visitor.complaints() if "422" not in fault] == []
 
 
+# --- segments
+
+
+def test_a_segment_is_written_checked_tried_and_saved_and_is_live_by_itself(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    page, name = visitor.page, f"by_hand_{time.time_ns()}"
+    visitor.open("/segments")
+    page.get_by_role("link", name="New segment").click()
+    editor = page.get_by_label("Definition (YAML)")
+
+    editor.fill("title: {en: By hand}\nwhen:\n  all:\n    - {did: Signed Up}\n    - {did: Page, atleast: 2}\n")
+    expect(page.locator("#verdict")).to_contain_text('Line 5: "when.all.1.atleast": no such key here')
+    expect(page.locator(".gutter .is-wrong")).to_have_text("5")
+    expect(editor).to_have_attribute("aria-invalid", "true")
+    editor.fill("title: {en: By hand}\nwhen: {did: Signed Up}\n")
+    expect(page.locator("#verdict")).to_have_text("Who is meant: did “Signed Up”")
+    expect(page.locator(".gutter .is-wrong")).to_have_count(0)
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#preview")).to_contain_text("1 person would be in it now")
+    expect(page.locator("#preview a.who")).to_contain_text("Ann")
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Save").click()
+
+    expect(page).to_have_url(re.compile(f"/segments/{name}$"))
+    expect(page.locator("h1")).to_have_text("By hand")
+    expect(page.locator("#progress")).to_have_count(0, timeout=60_000)
+    expect(page.locator("#members .who")).to_contain_text("Ann")
+    assert visitor.complaints() == []
+
+
+def test_enter_keeps_the_indentation_and_can_be_undone(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    visitor.open("/segments/new")
+    editor = visitor.page.get_by_label("Definition (YAML)")
+    editor.fill("when:\n  all:\n    - {did: A}")
+
+    editor.press("End")
+    editor.press("Enter")
+
+    expect(editor).to_have_value("when:\n  all:\n    - {did: A}\n    ")
+    expect(visitor.page.locator(".gutter li")).to_have_count(4)
+    editor.press("Control+z")
+    expect(editor).to_have_value("when:\n  all:\n    - {did: A}")
+
+
+def test_why_somebody_is_in_a_segment_opens_below_her(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/segments/lookers")
+
+    visitor.page.locator(".why-link").first.press("Enter")
+
+    told = visitor.page.locator("#why-1")
+    expect(told).to_contain_text("is in Lookers who do not buy.")
+    expect(told.locator(".mark-yes").first).to_be_visible()
+    assert told.locator(".reason-part").count() > 5
+    assert visitor.complaints() == []
+
+
+def test_typing_finds_members_and_segments(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    visitor.open("/segments")
+    visitor.page.get_by_label("Search").fill("spenders")
+    expect(visitor.page.locator(".segment-name")).to_have_count(1)
+    visitor.page.locator(".segment-name").click()
+    name = visitor.page.locator("#members .who-name").last.inner_text()
+
+    visitor.page.get_by_label("Search among them").fill(name)
+
+    expect(visitor.page.locator("#members .who-name").first).to_contain_text(name)
+    expect(visitor.page.locator("#members tbody tr:not(.why-row)")).not_to_have_count(25)
+    expect(visitor.page).to_have_url(re.compile("q="))
+
+
+def test_a_segment_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"), java_script_enabled=False)
+    visitor.page.goto(f"{visitor.url}/segments/club/edit")
+    visitor.page.get_by_label("Definition (YAML)").fill("when: {trait: plan, iz: club}\n")
+
+    visitor.page.get_by_role("button", name="Save").click()
+
+    expect(visitor.page.locator("#verdict")).to_contain_text('Line 1: "when.iz"')
+    visitor.page.get_by_label("Definition (YAML)").fill("when: {trait: plan, is: free}\n")
+    visitor.page.get_by_role("button", name="Preview").click()
+    expect(visitor.page.locator("#preview")).to_contain_text("people would be in it now")
+
+
 # --- everybody
 
 
@@ -276,7 +362,7 @@ def test_everything_can_be_reached_and_used_by_keyboard(world: Worlds, visit: Vi
     assert page.evaluate(focused).startswith("Dates")
 
 
-@pytest.mark.parametrize("path", ["/", "/live", "/people", "/rejected"])
+@pytest.mark.parametrize("path", ["/", "/live", "/people", "/rejected", "/segments", "/segments/buyers"])
 def test_pages_say_all_they_know_without_scripts_too(world: Worlds, visit: Visit, path: str) -> None:
     visitor = visit(world("plenty"), java_script_enabled=False)
     visitor.page.goto(f"{visitor.url}{path}")

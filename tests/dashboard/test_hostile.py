@@ -18,8 +18,10 @@ from web.dashboard.export import safe_cell
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 Worlds = Callable[[str], World]
-STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all")
-FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*)")
+STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all", "/segments", "/segments/new",
+          "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove")
+FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*|"
+                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?)")
 
 
 def links_of(world: World) -> list[str]:
@@ -73,6 +75,7 @@ def test_nothing_from_an_event_runs_or_becomes_an_element_on_any_page(
 
     people = sum(path.startswith("/people/") for path in links)
     assert people >= 60 and sum(path.startswith("/rejected/") for path in links) >= 45
+    assert any(path.startswith("/segments/hostile/why?") for path in links)
     assert visitor.page.context.cookies() == []
 
 

@@ -32,16 +32,20 @@ from config.write_keys import WriteKey, WriteKeys, hash_of
 from processors.fold import Fold
 from processors.orders import Orders
 from processors.profile import Profile
+from processors.segments import Segments
 from processors.visits import Visits
 from schemas.errors import Refused
 from schemas.event import encode_event
 from schemas.intake import Arrival, read_event
+from schemas.times import to_ms
 from sinks.analytics import Analytics
 from sinks.clickhouse import ClickHouseSink
 from streams.app import StageApp
+from streams.definitions import Coordinator
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing
 from streams.metrics import StageMetrics
+from streams.proof import Proof, store
 from streams.stage import CustomerStage
 from streams.topics import create_topics
 from tests.dashboard import payloads
@@ -49,6 +53,7 @@ from web.collector.app import CollectorFirst
 from web.collector.ingest import Collector, dead_letter
 from web.collector.server import guarded_server
 from web.dashboard import dashboard
+from web.dashboard.site import Site
 
 KEY = "trial-key"
 TOKEN = "token-of-the-test"
@@ -173,6 +178,57 @@ def of(scene: str) -> Iterable[Call]:
     return sorted(calls, key=lambda call: call[0])
 
 
+SEGMENTS = {
+    "buyers": """\
+title: {en: Regular buyers, zh: 常客}
+about: Ordered at least twice in a year.
+when: {did: Order Completed, at_least: 2, within: 365 days}
+""",
+    "lookers": """\
+title: {en: Lookers who do not buy, zh: 只看不买}
+about: Looked at tea or pots lately, and ordered nothing.
+when:
+  all:
+    - {did: Product Viewed, where: {category: {one_of: [Tea, Pots]}}, within: 60 days}
+    - not: {did: Order Completed, within: 60 days}
+    - any:
+        - {trait: plan, is: club}
+        - {context: locale, starts_with: zh}
+        - not: {segment: buyers}
+""",
+    "club": "when: {trait: plan, is: club}\n",
+    "spenders": """\
+title: {en: Big spenders, zh: 高消费}
+when: {did: Order Completed, total: {of: total, at_least: 60}, within: 120 days}
+""",
+    "carts": """\
+title: {en: Carts that became orders, zh: 加购后下单}
+when:
+  sequence:
+    - did: Product Added
+    - {did: Order Completed, within: 2 hours}
+""",
+}
+
+
+def segments_of(scene: str) -> Iterator[dict[str, str]]:
+    """The definitions of a scene, those of each moment by name."""
+    if scene == "plenty":
+        yield {**SEGMENTS, "buyers": SEGMENTS["buyers"].replace("at_least: 2", "at_least: 3")}
+        yield SEGMENTS
+    elif scene == "hostile":
+        for text in payloads.PAYLOADS:
+            quoted = json.dumps(text)
+            test = f"{{trait: name, is: {quoted}}}"
+            did = f"{{did: {quoted}, where: [{{property: a, contains: {quoted}}}]}}"
+            yield {"hostile": f"title: {{en: {quoted}}}\nabout: {quoted}\nwhen: {{any: [{test}, {did}]}}\n"}
+        everybody = "when: {not: {did: Nothing}}"
+        yield {f"hostile_{number}": f"title: {{en: {json.dumps(text)}, zh: {json.dumps(text)}}}\n{everybody}\n"
+               for number, text in enumerate(payloads.PAYLOADS[:8])}
+    elif scene == "little":
+        yield {"signed_up": "title: {en: Signed up, zh: 已注册}\nwhen: {did: Signed Up}\n"}
+
+
 def records_of(calls: Iterable[Call]) -> dict[str, list[Outgoing]]:
     """The calls as the collector would have written them when they happened."""
     records: dict[str, list[Outgoing]] = {"events": [], "rejected": []}
@@ -187,6 +243,21 @@ def records_of(calls: Iterable[Call]) -> dict[str, list[Outgoing]]:
     return records
 
 
+async def define(site: Site, scene: str) -> None:
+    """Write the segments of the scene, wait until they are live, and compare them."""
+    for texts in segments_of(scene):
+        for name, text in texts.items():
+            await site.segments.save(name, text, by="the test")
+    while (known := await site.segments.known()).pending(site.segments.zone):  # noqa: ASYNC110 (as below)
+        await asyncio.sleep(0.2)
+    for name in known.wanted:
+        await site.segments.verify(name)
+    if scene == "hostile":  # a comparison that found differences, so that they are on the page
+        keys = tuple(row["person"] for row in await site.analytics.query("SELECT person FROM person_list LIMIT 8"))
+        at_ms = to_ms(datetime.now(UTC))
+        await store(site.analytics, site.workspace, Proof("hostile_0", 1, 60, 60, keys[:4], keys[4:], at_ms, 0.1))
+
+
 async def serve(scene: str, folder: Path) -> None:
     settings = Settings(data=folder, write_keys=KEY, partitions=2, sink_wait_ms=100, checkpoint_ms=50)
     registry = CollectorRegistry()
@@ -197,7 +268,7 @@ async def serve(scene: str, folder: Path) -> None:
     for topic, records in records_of(of(scene) if is_new else ()).items():
         for start in range(0, len(records), 2_000):
             await log.append(topic, records[start : start + 2_000])
-    fold = Fold([Profile(), Visits(), Orders()])
+    fold = Fold([Profile(), Visits(), Orders(), Segments()])
     analytics = Analytics(settings.analytics_url)
     await analytics.start()
     sink = ClickHouseSink(log, analytics, fold.tables, settings)
@@ -206,7 +277,8 @@ async def serve(scene: str, folder: Path) -> None:
     stage = StageApp(log, customers, settings, StageMetrics(registry))
     await stage.start()
 
-    pages = dashboard(log, analytics, settings, TOKEN, check=fold.check)
+    coordinator = Coordinator(log, analytics, zone=settings.timezone)
+    pages = dashboard(log, analytics, settings, TOKEN, check=fold.check, progress=lambda: coordinator.progress)
     keys = WriteKeys([WriteKey(name="trial", sha256=hash_of(KEY), kind="any")])
     app = CollectorFirst(Collector(log, keys, settings, registry, lag=lambda: 0), pages)
     listener = socket.socket()
@@ -221,8 +293,12 @@ async def serve(scene: str, folder: Path) -> None:
     while calm < 5 and not sinking.done():
         calm = calm + 1 if (await site.freshness()).is_current else 0
         await asyncio.sleep(0.1)
+    coordinating = asyncio.create_task(coordinator.run() if scene != "bare" else asyncio.sleep(0))
+    await define(site, scene if is_new else "")
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
     await serving
+    coordinating.cancel()
+    await asyncio.wait([coordinating])
     await stage.stop()
     await sink.stop()
     await sinking

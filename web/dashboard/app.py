@@ -23,10 +23,23 @@ from processors.fold import Fold
 from processors.registry import load_processors
 from schemas.errors import TidewireError
 from sinks.analytics import ClickHouseError
+from streams.definitions import Progress
 from streams.log import Log
 from streams.redrive import Check
 from web.dashboard.guard import Guard
-from web.dashboard.pages import api, live, overview, partitions, people, person, preferences, rejected
+from web.dashboard.pages import (
+    api,
+    live,
+    overview,
+    partitions,
+    people,
+    person,
+    preferences,
+    rejected,
+    segment_editor,
+    segments,
+    segments_api,
+)
 from web.dashboard.queries.commerce import UNKNOWN_TABLE
 from web.dashboard.site import STATIC, Site
 
@@ -53,7 +66,8 @@ register_url_convertor("anything", _Anything())
 
 
 def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "", *, check: Check | None = None,
-              now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Starlette:  # fmt: skip
+              now: Callable[[], datetime] = lambda: datetime.now(UTC),
+              progress: Callable[[], Progress] = Progress) -> Starlette:  # fmt: skip
     """The pages over a log and a ClickHouse, both started; to be served on a loopback address.
 
     Args:
@@ -61,6 +75,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
         check: asks every processor whether it takes an event that is to be sent again, as `Fold.check` does;
             without it, the processors there are.
         now: the clock.
+        progress: how far segments are that are being prepared.
     """
     app = Starlette(
         routes=[
@@ -74,6 +89,17 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/people/{key:anything}", person.person),
             Route("/unmerge", person.unmerge_form),
             Route("/unmerge", person.unmerge, methods=["POST"]),
+            Route("/segments", segments.segments),
+            Route("/segments/new", segment_editor.editor, methods=["GET", "POST"]),
+            Route("/segments/{name}.csv", segments.members_csv),
+            Route("/segments/{name}", segments.segment),
+            Route("/segments/{name}/edit", segment_editor.editor, methods=["GET", "POST"]),
+            Route("/segments/{name}/progress", segments.progress),
+            Route("/segments/{name}/why", segments.why),
+            Route("/segments/{name}/verify", segments.verify, methods=["POST"]),
+            Route("/segments/{name}/restore", segments.restore, methods=["POST"]),
+            Route("/segments/{name}/remove", segments.remove_form),
+            Route("/segments/{name}/remove", segments.remove, methods=["POST"]),
             Route("/rejected", rejected.rejected),
             Route("/rejected.csv", rejected.rejected_csv),
             Route("/rejected/redrive", rejected.send_all, methods=["POST"]),
@@ -94,6 +120,14 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/partitions/go-on", api.partition_goes_on, methods=["POST"]),
                     Route("/backup", api.begin_backup, methods=["POST"]),
                     Route("/backup", api.backup_state),
+                    Route("/segments", segments_api.segments),
+                    Route("/segments/apply", segments_api.apply, methods=["POST"]),
+                    Route("/segments/{name}", segments_api.segment),
+                    Route("/segments/{name}", segments_api.save, methods=["POST"]),
+                    Route("/segments/{name}/remove", segments_api.remove, methods=["POST"]),
+                    Route("/segments/{name}/preview", segments_api.preview, methods=["POST"]),
+                    Route("/segments/{name}/verify", segments_api.verify, methods=["POST"]),
+                    Route("/segments/{name}/why", segments_api.why),
                 ],
             ),
             Mount("/static", _Assets(directory=STATIC)),
@@ -101,7 +135,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
         middleware=[Middleware(Guard, token=token)],
         exception_handlers={HTTPException: _refuse, TidewireError: _trouble},
     )
-    app.state.site = Site(log, analytics, settings, token, check or _check_of(settings), now)
+    app.state.site = Site(log, analytics, settings, token, check or _check_of(settings), now, progress)
     return app
 
 

@@ -56,6 +56,26 @@ def _bar(name: str, x: float, y: float, width: float, height: float) -> str:
     return f'<rect class="{name}" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{max(height, 0.8):.2f}"/>'
 
 
+def flow(up: Sequence[Value], down: Sequence[Value], height: int = 120) -> Markup:
+    """Bars that stand on a line in the middle, and others, in the second colour, that hang from it."""
+    above = [max(float(value or 0), 0.0) for value in up]
+    below = [max(float(value or 0), 0.0) for value in down]
+    high = max([*above, *below], default=0.0) or 1.0
+    unit, gap, middle = 10, 2, height / 2
+    bars: list[str] = []
+    for i, (more, less) in enumerate(zip(above, below, strict=True)):
+        size, size_less = more / high * middle, less / high * middle
+        if more:
+            bars.append(_bar("bar", i * unit + gap / 2, middle - size, unit - gap, size))
+        if less:
+            bars.append(_bar("bar bar-second", i * unit + gap / 2, middle, unit - gap, size_less))
+    line = f'<rect class="flow-line" x="0" y="{middle - 0.4:.2f}" width="{len(above) * unit}" height="0.8"/>'
+    return Markup(  # noqa: S704
+        f'<svg class="columns" viewBox="0 0 {len(above) * unit} {height}" preserveAspectRatio="none" '
+        f'aria-hidden="true" focusable="false">{line}{"".join(bars)}</svg>'
+    )
+
+
 def share(value: Value, whole: Value) -> Markup:
     """A bar that is `value` of `whole` long, to lie behind a row of a list."""
     ratio = min(max(float(value or 0) / (float(whole or 0) or 1.0), 0.0), 1.0)

@@ -18,12 +18,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from config.settings import Settings
+from schemas.sentences import sentence_of
+from streams.definitions import Progress
 from streams.log import Log
 from streams.redrive import Check
 from web.dashboard import charts
 from web.dashboard.freshness import Freshness, freshness
 from web.dashboard.language import LANGUAGES, Language, choose
 from web.dashboard.ranges import known_zone
+from web.dashboard.segments import Segments
+from web.dashboard.written import title_of
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics
@@ -34,7 +38,8 @@ STATIC = FOLDER / "static"
 LARGEST_FORM_BYTES = 1024 * 1024
 SCHEMES = ("auto", "light", "dark")
 
-PAGES = (("overview", "/"), ("live", "/live"), ("people", "/people"), ("rejected", "/rejected"))
+PAGES = (("overview", "/"), ("live", "/live"), ("people", "/people"), ("segments", "/segments"),
+         ("rejected", "/rejected"))  # fmt: skip
 
 logger = structlog.get_logger(__name__)
 
@@ -43,13 +48,14 @@ class Site:
     """The dashboard's resources, one for all requests. `now` is a clock, so that a test may hold it."""
 
     def __init__(self, log: Log, analytics: Analytics, settings: Settings, token: str, check: Check,
-                 now: Callable[[], datetime]) -> None:  # fmt: skip
+                 now: Callable[[], datetime], progress: Callable[[], Progress] = Progress) -> None:  # fmt: skip
         self.log = log
         self.analytics = analytics
         self.settings = settings
         self.token = token
         self.check = check
         self.now = now
+        self.segments = Segments(log, analytics, settings, now, progress)
         self.open_streams = 0  # of live pages
         self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
         self._templates = _environment()
@@ -135,6 +141,11 @@ def person_path(key: str) -> str:
     return "/people/" + quote(key, safe="")
 
 
+def segment_path(name: str, rest: str = "") -> str:
+    """The page of a segment, or one below it."""
+    return "/segments/" + quote(name, safe="") + (f"/{rest}" if rest else "")
+
+
 def web_url(value: object) -> str:
     """The value, if it is an address of the web that may be linked to; else nothing.
 
@@ -171,7 +182,8 @@ def _environment() -> Environment:
     )
     tools: dict[str, Any] = {
         "asset": _asset, "charts": charts, "web_url": web_url, "as_json": as_json, "with_query": with_query,
-        "person_path": person_path, "utc": UTC, "timedelta": timedelta,
+        "person_path": person_path, "segment_path": segment_path, "sentence_of": sentence_of, "title_of": title_of,
+        "utc": UTC, "timedelta": timedelta,
     }  # fmt: skip
     environment.globals.update(tools)
     environment.tests["initial"] = lambda word: word[:1].isalpha()

@@ -10,6 +10,7 @@
     POST /api/partitions/go-on  {"partition": 3, "let_through": false, "by": "ann"}
     POST /api/backup            {"to": "/a/folder"}   begins a backup; one at a time
     GET  /api/backup                                  how it is getting on: running, done or failed
+    …    /api/segments…                               see segments_api.py
 
 An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
 """
@@ -20,7 +21,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -80,7 +81,7 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(_encode(value), status, media_type="application/json")
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def body_of_request(request: Request) -> dict[str, Any]:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -115,25 +116,41 @@ async def person(request: Request) -> Any:
     """`key` may be a whole person key, or a user id or anonymous id of this workspace."""
     site: Site = request.app.state.site
     asked = request.query_params.get("key", "")
+    found = await find_person(site, asked)
+    timeline = await found.person.timeline("", "", most=20)
+    return {
+        "person": found.person.key,
+        "portrait": found.portrait,
+        "identities": found.identities,
+        "events": found.counts,
+        "orders": await commerce.orders_of(found.person),
+        "timeline": [person_queries.body_of(row) for row in timeline.rows],
+    }
+
+
+class Found(NamedTuple):
+    """Somebody, and what was asked of her on the way."""
+
+    person: person_queries.Person
+    portrait: dict[str, Any] | None
+    identities: list[dict[str, Any]]
+    counts: list[dict[str, Any]]
+
+
+async def find_person(site: Site, asked: str) -> Found:
+    """Somebody by a person key, a user id or an anonymous id.
+
+    Raises:
+        ApiError: there is nobody.
+    """
     for key in _keys_of(asked, site.workspace):
         someone = person_queries.Person(site.analytics, split_key(key)[0], key)
         holder = await someone.holder()
         if holder != key:
             someone = person_queries.Person(site.analytics, split_key(holder)[0], holder)
-        portrait = await someone.portrait()
-        identities = await someone.identities()
-        counts = await someone.counts()
-        if portrait is None and not counts:
-            continue
-        timeline = await someone.timeline("", "", most=20)
-        return {
-            "person": someone.key,
-            "portrait": portrait,
-            "identities": identities,
-            "events": counts,
-            "orders": await commerce.orders_of(someone),
-            "timeline": [person_queries.body_of(row) for row in timeline.rows],
-        }
+        found = Found(someone, await someone.portrait(), await someone.identities(), await someone.counts())
+        if found.portrait is not None or found.counts:
+            return found
     raise ApiError(404, f"There is nobody by the key {asked!r}. Search the people at /people.")
 
 
@@ -175,7 +192,7 @@ async def _letter(site: Site, letter_id: str) -> dict[str, Any]:
 async def redrive_letters(request: Request) -> Any:
     """One by `id` (with `record`, the mended JSON, as text or object), all open ones of a `reason`, or `all`."""
     site: Site = request.app.state.site
-    asked = await _body(request)
+    asked = await body_of_request(request)
     if asked.get("id"):
         row = await _letter(site, str(asked["id"]))
         if row["is_mended"]:
@@ -196,7 +213,7 @@ async def redrive_letters(request: Request) -> Any:
 @answered
 async def sql(request: Request) -> Any:
     site: Site = request.app.state.site
-    query = (await _body(request)).get("query")
+    query = (await body_of_request(request)).get("query")
     if not isinstance(query, str) or not query.strip():
         raise ApiError(400, 'Send {"query": "SELECT …"}.')
     return {"rows": await site.analytics.query(query)}
@@ -212,7 +229,7 @@ async def partitions(request: Request) -> Any:
 async def partition_goes_on(request: Request) -> Any:
     """A partition that runs is not disturbed by it."""
     site: Site = request.app.state.site
-    asked = await _body(request)
+    asked = await body_of_request(request)
     partition = asked.get("partition")
     if not isinstance(partition, int) or isinstance(partition, bool):
         raise ApiError(400, 'Name the partition: {"partition": 3}.')
@@ -225,7 +242,7 @@ async def partition_goes_on(request: Request) -> Any:
 async def begin_backup(request: Request) -> Any:
     """This process owns the log and chDB, so it makes the backup; whoever asked looks again."""
     site: Site = request.app.state.site
-    to = (await _body(request)).get("to")
+    to = (await body_of_request(request)).get("to")
     if not isinstance(to, str) or not Path(to).is_absolute():
         raise ApiError(400, 'Send {"to": "/the/folder"}, an absolute path.')
     if site.backup is not None and not site.backup.done():

@@ -17,6 +17,7 @@ from streams.log import Outgoing
 from web.dashboard.portrait import read_sections
 from web.dashboard.queries import commerce
 from web.dashboard.queries.person import Person, body_of
+from web.dashboard.queries.segments import segments_of
 from web.dashboard.site import Site, person_path, read_form, with_query
 from web.dashboard.telling import summary
 
@@ -45,9 +46,11 @@ async def person(request: Request) -> Response:
                          body_of=body_of, summary=summary_of, is_more=bool(request.query_params.get("before")),
                          headers={"vary": "HX-Target"})  # fmt: skip
     facts = _facts(portrait, counts)
-    orders, decisions, course = await asyncio.gather(
-        commerce.orders_of(someone), someone.decisions(), _course(someone, facts["first_seen"], facts["last_seen"])
-    )
+    orders, decisions, course, segments = await asyncio.gather(
+        commerce.orders_of(someone), someone.decisions(), _course(someone, facts["first_seen"], facts["last_seen"]),
+        segments_of(site.analytics, workspace, key),
+    )  # fmt: skip
+    wanted = (await site.segments.known()).wanted
     return site.page(
         request,
         "person.html",
@@ -68,6 +71,7 @@ async def person(request: Request) -> Response:
         most_orders=commerce.MOST_ORDERS,
         decisions=decisions,
         course=course,
+        segments=[(wanted[row["segment"]], row["since"]) for row in segments if row["segment"] in wanted],
         was=request.query_params.get("was", "")[:400],
         unmerged=request.query_params.get("unmerged", "")[:400],
     )

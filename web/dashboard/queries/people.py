@@ -152,8 +152,13 @@ async def list_people(analytics: Analytics, workspace: str, wanted: Wanted, curr
 
 
 def _parameters(workspace: str, wanted: Wanted) -> dict[str, Any]:
-    trait, sign, value = wanted.search.partition("=")
+    return match_parameters(workspace, wanted.search, wanted.kind)
+
+
+def match_parameters(workspace: str, search: str, kind: str = "all") -> dict[str, Any]:
+    """The values that `MATCH` takes."""
+    trait, sign, value = search.partition("=")
     return {
-        "workspace": workspace, "kind": wanted.kind, "search": wanted.search, "trait": trait.strip() if sign else "",
+        "workspace": workspace, "kind": kind, "search": search, "trait": trait.strip() if sign else "",
         "trait_value": value.strip(),
     }  # fmt: skip

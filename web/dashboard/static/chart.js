@@ -18,7 +18,7 @@
     var texts = rows.map(function (row) {
       return Array.from(row.querySelectorAll("td")).map(function (cell) { return cell.textContent; });
     });
-    var hasBefore = texts[0].length > 1;
+    var hasBefore = Boolean(place.dataset.before) && texts[0].length > 1;
     var data = [
       rows.map(function (row) { return Number(row.dataset.t); }),
       rows.map(function (row) { return numbers(row, 0); })
