@@ -1,6 +1,6 @@
 """The suite: `python -m bench` measures everything, `python -m bench engine --json` one part.
 
-    python -m bench [NAME…] [--quick] [--runs N] [--only CELL,…] [--json] [--out FILE]
+    python -m bench [NAME…] [--quick] [--runs N] [--only CELL,…] [--data DIR] [--json] [--out FILE]
 
 Prints one table; with `--json` the same as JSON instead. `--out` also keeps the JSON in a file,
 each part in the place of its earlier run. docs/benchmarks.md says what each part measures.
@@ -29,6 +29,7 @@ PARTS = {
     "growth": "cost when people, state, processors and partitions grow",
     "scaling": "events per second while a worker is added under load, and taken away",
     "whole_way": "from HTTP to rows in ClickHouse; --only embedded,kafka",
+    "rfm": "RFM groups of real customers beside a plain pandas computation; needs --data",
     "log": "records per second into and out of the log; --only embedded,kafka",
 }  # fmt: skip
 FULL_RUNS, QUICK_RUNS = 5, 1
@@ -46,13 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="cells of the parts, separated by commas")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--out", type=Path, help="keep the JSON in this file, too; other parts in it stay")
+    parser.add_argument("--data", type=Path, help="folder of real data, for the parts that need it")
     given = parser.parse_args(arguments)
     for name in given.names:
         if name not in PARTS:
             parser.error(f"there is no part {name!r}; parts are: {', '.join(PARTS)}")
     only = tuple(filter(None, given.only.split(",")))
     runs = given.runs or (QUICK_RUNS if given.quick else FULL_RUNS)
-    options = Options(given.quick, runs, only, say)
+    options = Options(given.quick, runs, only, say, given.data)
     results = []
     for name in given.names or PARTS:
         results.append(_run(name, options))

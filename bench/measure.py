@@ -34,12 +34,14 @@ class Options(NamedTuple):
         runs: of each figure.
         only: names of the part's cells (workloads, grounds…); empty: all of them.
         say: told what is being done.
+        data: a folder of real data, for parts that need it.
     """
 
     is_quick: bool
     runs: int
     only: tuple[str, ...]
     say: Callable[[str], None]
+    data: Path | None = None
 
     def wants(self, cell: str) -> bool:
         return not self.only or cell in self.only

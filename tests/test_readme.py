@@ -32,7 +32,9 @@ def line_with(text: str) -> str:
 
 @pytest.mark.slow
 def test_the_examples_lead_to_a_person_who_is_known(tmp_path: Path):
-    up = Process("up", data=tmp_path / "shop", port=free_port())
+    (tmp_path / "config" / "segments").mkdir(parents=True)
+    of_config = {"TIDEWIRE_CONFIG": str(tmp_path / "config")}
+    up = Process("up", data=tmp_path / "shop", port=free_port(), settings=of_config)
     up.start()
     up.ready()
     try:
@@ -57,6 +59,20 @@ def test_the_examples_lead_to_a_person_who_is_known(tmp_path: Path):
         sql = shlex.split(line_with("tidewire sql"))[2]
         rows = [json.loads(row) for row in tidewire("sql", sql, "--json", "--data", str(up.data)).splitlines()]
         assert {row["event"] for row in rows} == {"Identify", "Order Completed", "Signed Up"}
+
+        (name,) = re.findall(r"`config/segments/(\w+)\.yaml`", README)
+        (tmp_path / "config" / "segments" / f"{name}.yaml").write_text(block("yaml"))
+        lines = re.findall(r"^    tidewire (segments [^#\n]+)", README, re.M)
+        told = {line.split()[1]: line.split() for line in lines}
+        assert list(told) == ["check", "apply", "list", "why", "verify"]
+        tidewire(*told["apply"], "--data", str(up.data))
+        tidewire(*told["verify"], "--data", str(up.data))  # waits until it is live
+        for command in told.values():  # each ends with exit code 0: of `why`, she is in it; of `verify`, nobody differs
+            data = () if command[1] == "check" else ("--data", str(up.data))
+            said = tidewire(*command, *data, settings=of_config)
+            assert name in said or command[1] == "apply", said
+        (proof,) = tidewire("segments", "verify", "--json", "--data", str(up.data)).splitlines()
+        assert json.loads(proof)["members"] == json.loads(proof)["sql_members"] == 1
     finally:
         assert up.stop() == 0, up.told()
 

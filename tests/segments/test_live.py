@@ -1,0 +1,259 @@
+"""Segments in the customer stage: who joins, who leaves, and why; whatever happens to the log in between."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from processors.fold import Fold
+from processors.memories import Memories, Memory, token_of
+from processors.rules import selector_of
+from processors.segments import Segments
+from schemas.conditions import read_condition
+from schemas.event import Event
+from schemas.internal import HEADERS, Backfill, Define, Sweep, Tick, encode_internal
+from schemas.keyed import encode_state
+from schemas.segments import Definitions, Said, encode_definitions
+from schemas.times import DAY_MS, HOUR_MS, from_ms, to_ms
+from streams.segments import RULES_KEY
+from tests.streams.world import START, World
+
+START_MS = to_ms(START)
+BUYERS = {"did": "Order Completed", "at_least": 2, "within": "30 days"}
+SLEEPERS = {"not": {"did": "Order Completed", "within": "30 days"}}
+
+
+class Shop(World):
+    """A world with segments, and a clock."""
+
+    def __init__(self, seed: int = 0, fold: Fold | None = None, **segments: Any) -> None:
+        super().__init__(seed, fold=fold or Fold([Segments()]))
+        self.clock_ms = START_MS
+        self.count = 0
+        if segments:
+            self.define(**segments)
+
+    def define(self, *, is_live: bool = True, version: int = 1, **segments: Any) -> None:
+        said = [Said(name=name, version=version, when=when, is_live=is_live) for name, when in segments.items()]
+        definitions = msgspec.Raw(encode_definitions(Definitions(zone="UTC", definitions=said)))
+        for partition in range(len(self.logs)):
+            define = Define(to=RULES_KEY, origin="", at_ms=0, definitions=definitions)
+            self._append(RULES_KEY, encode_internal(define), HEADERS, partition)
+        self.settle()
+
+    def sweep(self) -> None:
+        for partition in range(len(self.logs)):
+            sweep = Sweep(to=RULES_KEY, origin="", at_ms=0, sweep="first")
+            self._append(RULES_KEY, encode_internal(sweep), HEADERS, partition)
+        self.settle()
+
+    def did(self, user: str, event: str = "Order Completed", *, days_ago: float = 0, message_id: str = "",
+            anonymous: str = "", previous: str = "") -> None:  # fmt: skip
+        self.count += 1
+        at = from_ms(self.clock_ms) - timedelta(days=days_ago)
+        self.send(Event(message_id=message_id or f"m{self.count}", type="alias" if previous else "track", workspace="w",
+                        source="shop", timestamp=at, received_at=from_ms(self.clock_ms), user_id=user,
+                        anonymous_id=anonymous, previous_id=previous, event="" if previous else event))  # fmt: skip
+        self.settle()
+
+    def wait(self, days: float) -> None:
+        """Time passes, and timers fire when they are due."""
+        until_ms = self.clock_ms + round(days * DAY_MS)
+        while True:
+            dues = [(self.stage.next_due_ms(customer), key) for owner in self.owners
+                    for key, customer in owner.records.items()]  # fmt: skip
+            due_ms, key = min(((due, key) for due, key in dues if due), default=(until_ms + 1, ""))
+            if due_ms > until_ms:
+                break
+            self.clock_ms = max(self.clock_ms, due_ms)
+            self._append(key, encode_internal(Tick(to=key, origin="", at_ms=self.clock_ms)), HEADERS)
+            self.settle()
+        self.clock_ms = until_ms
+
+    def members(self, segment: str) -> set[str]:
+        return {key.removeprefix("w/") for owner in self.owners for key, customer in owner.records.items()
+                if segment in customer.segments}  # fmt: skip
+
+    def memberships(self) -> dict[tuple[str, object], bool]:
+        """Which rows of `memberships` there are, and whether they still stand."""
+        return {(part, key): not row.is_deleted for (_, part, key), (_, _, row) in self.rows.items()}
+
+    def ledger(self, kind: str) -> list[tuple[str, str, str]]:
+        lines = sorted(self.decisions.values(), key=lambda line: line.at)
+        return [(line.person.removeprefix("w/"), line.about, str(line.facts["why"])) for line in lines
+                if line.kind == kind]  # fmt: skip
+
+
+def test_an_event_lets_her_join_and_time_alone_lets_her_leave():
+    shop = Shop(buyers=BUYERS)
+
+    shop.did("ann", days_ago=10)
+    assert shop.members("buyers") == set()
+    shop.did("ann")
+    assert shop.members("buyers") == {"u:ann"}
+    shop.wait(19.99)
+    assert shop.members("buyers") == {"u:ann"}
+    shop.wait(0.02)
+
+    assert shop.members("buyers") == set()
+    assert shop.ledger("joined") == [("u:ann", "buyers", "event")]
+    assert shop.ledger("left") == [("u:ann", "buyers", "time")]
+    (left,) = [line for line in shop.decisions.values() if line.kind == "left"]
+    assert left.at == START + timedelta(days=20)  # to the millisecond
+
+
+def test_time_alone_lets_her_join_too():
+    shop = Shop(sleepers=SLEEPERS)
+
+    shop.did("ann")
+    assert shop.members("sleepers") == set()
+    shop.wait(31)
+
+    assert shop.members("sleepers") == {"u:ann"}
+    shop.did("ann")
+    assert shop.members("sleepers") == set()
+
+
+def test_of_a_new_person_something_is_true_already():
+    shop = Shop(sleepers=SLEEPERS)
+
+    shop.did("ann", "Seen")
+
+    assert shop.members("sleepers") == {"u:ann"}
+    assert shop.ledger("joined") == [("u:ann", "sleepers", "event")]
+
+
+def test_a_late_event_changes_the_past():
+    shop = Shop(went={"sequence": [{"did": "A"}, {"did": "B", "without": {"did": "C"}}]})
+    shop.did("ann", "A", days_ago=3)
+    shop.did("ann", "B", days_ago=1)
+    assert shop.members("went") == {"u:ann"}
+
+    shop.did("ann", "C", days_ago=2)
+
+    assert shop.members("went") == set()
+
+
+def test_people_who_sleep_are_found_when_a_segment_is_new():
+    shop = Shop()
+    shop.did("ann", days_ago=40)
+    shop.did("bob", days_ago=1)
+    shop.define(sleepers=SLEEPERS, is_live=False)
+    selector = selector_of(read_condition(SLEEPERS["not"]), "UTC")
+    assert selector is not None
+    for user, days, message in (("ann", 40, "m1"), ("bob", 1, "m2")):
+        memory = Memory([(START_MS - days * DAY_MS, token_of("shop", message), 0)])
+        backfill = Backfill(to=f"w/u:{user}", origin="", at_ms=0, part=f"w/u:{user}",
+                            memories=encode_state(Memories({selector.id: memory})))  # fmt: skip
+        shop._append(f"w/u:{user}", encode_internal(backfill), HEADERS)
+
+    shop.define(sleepers=SLEEPERS)
+    assert shop.members("sleepers") == set()
+    shop.sweep()
+
+    assert shop.members("sleepers") == {"u:ann"}
+    assert shop.ledger("joined") == [("u:ann", "sleepers", "definition")]
+    assert {(line.about, line.facts["partition"]) for line in shop.decisions.values() if line.kind == "swept"} == {
+        ("first", partition) for partition in range(len(shop.logs))
+    }
+    shop.wait(30)
+    assert shop.members("sleepers") == {"u:ann", "u:bob"}
+
+
+def test_an_edited_segment_lets_go_of_who_is_in_it_no_more():
+    shop = Shop(buyers={"did": "Order Completed"}, twice={"segment": "buyers"})
+    shop.did("ann")
+    assert shop.members("twice") == {"u:ann"}
+
+    shop.define(version=2, buyers={"did": "Order Completed", "at_least": 2}, twice={"segment": "buyers"})
+    shop.sweep()
+
+    assert shop.members("buyers") == shop.members("twice") == set()
+    shop.did("ann")
+    shop.did("ann")
+    assert shop.members("twice") == {"u:ann"}
+
+
+def test_a_segment_that_is_gone_is_left_by_everybody():
+    shop = Shop(buyers={"did": "Order Completed"}, others={"did": "Seen"})
+    shop.did("ann")
+
+    shop.define(others={"did": "Seen"})
+    shop.sweep()
+
+    assert shop.members("buyers") == set()
+    assert shop.ledger("left") == [("u:ann", "buyers", "definition")]
+
+
+def test_merged_people_are_one_member_and_unmerged_ones_two():
+    shop = Shop(buyers=BUYERS)
+    shop.did("ann")
+    shop.did("", anonymous="x")
+    assert shop.members("buyers") == set()
+
+    shop.did("ann", previous="x")
+    shop.did("ann", "Seen", anonymous="x")
+
+    assert shop.members("buyers") == {"u:ann"}
+    shop.unmerge("w/a:x")
+    shop.settle()
+    assert shop.members("buyers") == set()
+
+
+def test_a_member_who_is_merged_into_another_leaves():
+    shop = Shop(buyers={"did": "Order Completed"})
+    shop.did("", anonymous="x")
+    assert shop.members("buyers") == {"a:x"}
+
+    shop.did("ann", "Seen", anonymous="x")
+
+    assert shop.members("buyers") == {"u:ann"}
+
+
+def test_a_duplicate_counts_once():
+    shop = Shop(buyers=BUYERS)
+
+    shop.did("ann", message_id="same")
+    shop.did("ann", message_id="same")
+
+    assert shop.members("buyers") == set()
+
+
+def test_a_clock_that_goes_back_changes_no_answer():
+    shop = Shop(buyers={"did": "Order Completed", "within": "2 hours"})
+    shop.did("ann")
+    shop.wait(3 * HOUR_MS / DAY_MS)
+    assert shop.members("buyers") == set()
+
+    shop.clock_ms -= 2 * HOUR_MS
+    shop.did("ann", "Seen")
+
+    assert shop.members("buyers") == set()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_crashes_change_nothing(seed: int):
+    """Whatever is done again after a crash is decided again as it was, under the same ids."""
+    shops = []
+    for crash in (0.0, 0.2):
+        shop = Shop(seed)
+        shop.define(buyers=BUYERS, sleepers=SLEEPERS, chain={"segment": "buyers"})
+        for number in range(30):
+            shop.clock_ms += HOUR_MS
+            user = f"u{number % 4}"
+            event = Event(message_id=f"m{number}", type="track", workspace="w", source="shop", user_id=user,
+                          timestamp=from_ms(shop.clock_ms), received_at=from_ms(shop.clock_ms),
+                          event="Order Completed" if number % 3 else "Seen")  # fmt: skip
+            shop.send(event)
+        shop.settle(crash=crash)
+        shops.append(shop)
+
+    quiet, shaken = shops
+    assert shaken.decisions == quiet.decisions
+    assert shaken.memberships() == quiet.memberships()  # an older row that is written again hides no newer one
+    assert [shaken.members(name) for name in ("buyers", "sleepers", "chain")] == [
+        quiet.members(name) for name in ("buyers", "sleepers", "chain")
+    ]
