@@ -277,7 +277,7 @@ async def serve(scene: str, folder: Path) -> None:
     stage = StageApp(log, customers, settings, StageMetrics(registry))
     await stage.start()
 
-    coordinator = Coordinator(log, analytics, zone=settings.timezone)
+    coordinator = Coordinator(log, analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes)
     pages = dashboard(log, analytics, settings, TOKEN, check=fold.check, progress=lambda: coordinator.progress)
     keys = WriteKeys([WriteKey(name="trial", sha256=hash_of(KEY), kind="any")])
     app = CollectorFirst(Collector(log, keys, settings, registry, lag=lambda: 0), pages)
