@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +20,10 @@ ROOT = Path(__file__).parent.parent
 LONGEST_S = 300  # of one part, on a machine that does much else
 
 
-def quick(part: str, *only: str) -> dict[str, Any]:
+def quick(part: str, *only: str, data: Path | None = None) -> dict[str, Any]:
     """What a part says of a quick run, in JSON."""
-    command = [sys.executable, "-m", "bench", part, "--quick", "--json", *(("--only", ",".join(only)) if only else ())]
+    command = [sys.executable, "-m", "bench", part, "--quick", "--json", *(("--only", ",".join(only)) if only else ()),
+               *(("--data", str(data)) if data else ())]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_S)
     assert done.returncode == 0, done.stderr[-4_000:]
     said: dict[str, Any] = json.loads(done.stdout)
@@ -142,6 +145,30 @@ def test_the_log_is_measured_on_the_embedded_ground_without_kafka():
 
     assert_whole(said, "log")
     assert set(said["records_per_s"]) == {"embedded"}
+
+
+def test_the_groups_of_rfm_are_those_of_pandas(tmp_path: Path):
+    rng, lines = random.Random(4), ["InvoiceNo,InvoiceDate,CustomerID,Country,StockCode,Quantity,UnitPrice"]
+    for invoice in range(200):
+        customer, day = 100 + rng.randrange(1, 6) * rng.randrange(1, 9), rng.randrange(1, 29)
+        at = f"2011-0{rng.randrange(1, 9)}-{day:02}T10:{invoice % 60:02}:00"
+        lines += [f"{invoice},{at},{customer},France,1,{pieces},1.25" for pieces in range(1, rng.randrange(2, 5))]
+    lines.append("C9,2011-12-01T10:00:00,101,France,1,-5,1.25")
+    with gzip.open(tmp_path / "online_retail.csv.gz", "wt") as file:
+        file.write("\n".join(lines))
+
+    said = quick("rfm", data=tmp_path)
+
+    assert_whole(said, "rfm")
+    assert said["first"] == []
+    assert sum(said["groups"].values()) == said["input"]["customers"] > 10
+
+
+def test_a_part_that_needs_data_says_so():
+    done = subprocess.run([sys.executable, "-m", "bench", "rfm"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "rfm needs --data DIR" in done.stderr
 
 
 def test_every_part_has_a_module_and_a_test():
