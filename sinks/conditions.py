@@ -110,12 +110,16 @@ class _Compiler:
     Attributes:
         parameters: what stands for names and values.
         columns: what is worked out of a person's events, by its name in the query.
+        segments: other segments that are asked for, each after those it asks for itself; aliases: their names.
     """
 
     def __init__(self, others: Mapping[str, Definition], workspace: str, now_ms: int, zone: Zone) -> None:
         self.others, self.workspace, self.now_ms, self.zone = others, workspace, now_ms, zone
         self.parameters: dict[str, Any] = {}
+        self._named: dict[str, str] = {}
         self.columns: dict[str, str] = {}
+        self.segments: list[str] = []
+        self.aliases: dict[str, str] = {}
         self.needs_people = False
 
     def people(self, condition: Any) -> Query:
@@ -126,8 +130,9 @@ class _Compiler:
             f"\nLEFT JOIN (SELECT person, sections FROM person_list WHERE workspace = {workspace}) AS l USING person"  # noqa: S608 - names of parameters
             if self.needs_people else ""
         )  # fmt: skip
+        segments = f"WITH {', '.join(self.segments)}\n" if self.segments else ""
         sql = (  # what people wrote are parameters
-            f"SELECT person FROM (\nSELECT if(i.person = '', e.key, i.person) AS person{columns}\n"  # noqa: S608
+            f"{segments}SELECT person FROM (\nSELECT if(i.person = '', e.key, i.person) AS person{columns}\n"  # noqa: S608
             f"FROM events AS e FINAL\nLEFT JOIN (SELECT key, person FROM identities FINAL\n"
             f"WHERE workspace = {workspace} AND person != key) AS i ON e.key = i.key\n"
             f"WHERE workspace = {workspace}\nGROUP BY person) AS p{sections}\nWHERE {answer}"
@@ -166,7 +171,8 @@ class _Compiler:
     # --- parameters
 
     def _parameter(self, value: Any, kind: str) -> str:
-        name = f"p{len(self.parameters)}"
+        said = f"{kind} {value!r}"
+        name = self._named.setdefault(said, f"p{len(self._named)}")
         self.parameters[name] = value
         return f"{{{name}:{kind}}}"
 
@@ -199,8 +205,7 @@ class _Compiler:
             case Not():
                 return f"NOT {self.answer(node.not_)}"
             case InSegment():
-                other = self.others.get(node.segment)
-                return self.answer(other.when) if other is not None else "0"
+                return self._segment(node.segment)
             case Did():
                 return self._did(node)
             case Steps():
@@ -215,6 +220,16 @@ class _Compiler:
                 selector = selector_of(node, self.zone.name)
                 assert selector is not None
                 return self._tested(node, self._word(selector))
+
+    def _segment(self, name: str) -> str:
+        """Whether she is in another segment: worked out once, however many ask for it by whatever way."""
+        if name not in self.others:
+            return "0"
+        if name not in self.aliases:
+            sql = self.answer(self.others[name].when)
+            self.aliases[name] = f"s{len(self.aliases)}"
+            self.segments.append(f"({sql}) AS {self.aliases[name]}")
+        return self.aliases[name]
 
     # --- time
 

@@ -325,8 +325,10 @@ class Coordinator:
             (swept,) = await self._analytics.query(_SWEPT, {"by": RULES_KEY, "sweep": sweep})
             self.progress.done, self.progress.of = swept["partitions"], partitions
             if swept["partitions"] >= partitions:
-                return
+                break
             await asyncio.sleep(LOOK_EVERY_S)
+        ends = {partition: end - 1 for partition, (_, end) in (await self._log.bounds(EVENTS)).items()}
+        await until_past(self._log, ends)  # who is in them stands in another table, which may be stored later
 
     async def _backfill(self, selectors: Sequence[Selector]) -> None:
         """Send everybody what ClickHouse knows of her."""
