@@ -22,6 +22,8 @@ import sys
 import tempfile
 import threading
 import time
+from email.parser import BytesParser
+from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _query(self, body: bytes) -> None:
         given = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+        kind = self.headers.get("Content-Type", "")
+        if kind.startswith("multipart/form-data"):  # as the driver sends parameters that are too long for an address
+            given |= fields_of(kind, body)
+            body = b""
         sql = given.get("query", "").encode()
         text = sql + b"\n" + body if sql and body else sql or body
         if text.lstrip().upper().startswith(self.trouble.fail_start.encode()) and self.trouble.takes("fail"):
@@ -162,6 +168,13 @@ class Server(ThreadingHTTPServer):
         """Clients come and go as they like; whatever else happens is told."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
+
+
+def fields_of(kind: str, body: bytes) -> dict[str, str]:
+    """The fields of a form."""
+    form = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+    return {str(part.get_param("name", header="content-disposition")): bytes(part.get_payload(decode=True)).decode()
+            for part in form.iter_parts()}  # fmt: skip
 
 
 def execute(connection: Any, text: bytes, given: dict[str, str]) -> bytes:
