@@ -7,7 +7,7 @@ suite and the tests drive it too, so they test the very thing that runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import msgspec
@@ -171,15 +171,13 @@ class Fold:
         return merged
 
     def shown(self, parts: Mapping[str, Part], name: str) -> dict[str, Any]:
-        """What processor `name` shows of a person; nothing where it is not there, or knows nothing of her.
-
-        Raises:
-            ProcessorFailed: it raised in `merge` or `show`.
-        """
+        """What processor `name` shows of a person; nothing where it is not there, knows nothing of her, or raised in
+        `merge` or `show`: that costs its own section, and is told when her portrait is made."""
         shown: dict[str, dict[str, Any]] = {}
         slot = self._by_name.get(name)
         if slot is not None:
-            self._show(slot, parts, shown)
+            with suppress(ProcessorFailed):
+                self._show(slot, parts, shown)
         return shown.get(name, {})
 
     def open(self, part: Part, name: str) -> Any:

@@ -80,9 +80,8 @@ class Known:
         self.versions: dict[str, dict[int, Said]] = {}
         self.cuts: dict[str, Cuts] = {}
 
-    async def look(self) -> bool:
-        """Read on. Returns whether there was anything."""
-        is_new = False
+    async def look(self) -> None:
+        """Read on."""
         for partition, (first, end) in (await self._log.bounds(TOPIC)).items():
             at = max(first, self._next.get(partition, first))
             while at < end:
@@ -90,9 +89,7 @@ class Known:
                 for record in records:
                     self._take((record.key or b"").decode(), record.value)
                 at = records[-1].offset + 1 if records else end
-                is_new = True
             self._next[partition] = at
-        return is_new
 
     def _take(self, key: str, value: bytes | None) -> None:
         if value is None:
@@ -108,8 +105,9 @@ class Known:
 
     def new(self, zone: str) -> dict[str, Said]:
         """The versions that are not live yet, or where days begin in another time zone than when they became so."""
-        live = {name: (said.version, said.zone) for name, said in self.live.items()}
-        return {name: said for name, said in self.wanted.items() if live.get(name) != (said.version, zone)}
+        # Two who write at the same moment write the same number: the time tells which of them is live.
+        live = {name: (said.version, said.at_ms, said.zone) for name, said in self.live.items()}
+        return {name: said for name, said in self.wanted.items() if live.get(name) != (said.version, said.at_ms, zone)}
 
     def pending(self, zone: str) -> dict[str, Said]:
         """Those, and the ones that not everybody was judged by yet."""
@@ -195,7 +193,9 @@ async def take_over(log_: Log, files: Mapping[str, Definition], *, by: str, now_
     for name, said in known.wanted.items():
         if name not in files and said.from_file and not said.is_gone:
             changed.append(_gone(said, by, now_ms))
-    check_together({**known.definitions, **files}, "segments")
+    gone = {said.name for said in changed if said.is_gone}
+    staying = {name: definition for name, definition in known.definitions.items() if name not in gone}
+    check_together({**staying, **files}, "segments")
     await _write(log_, changed)
     return changed
 

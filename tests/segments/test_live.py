@@ -19,7 +19,7 @@ from schemas.keyed import encode_state
 from schemas.segments import Definitions, Said, encode_definitions
 from schemas.times import DAY_MS, HOUR_MS, from_ms, to_ms
 from streams.segments import RULES_KEY
-from tests.streams.world import START, World
+from tests.streams.world import START, Tally, TallyProcessor, World
 
 START_MS = to_ms(START)
 BUYERS = {"did": "Order Completed", "at_least": 2, "within": "30 days"}
@@ -257,3 +257,22 @@ def test_crashes_change_nothing(seed: int):
     assert [shaken.members(name) for name in ("buyers", "sleepers", "chain")] == [
         quiet.members(name) for name in ("buyers", "sleepers", "chain")
     ]
+
+
+class ProudProcessor(TallyProcessor):
+    """Has a fault in what it shows."""
+
+    name = "proud"
+
+    def show(self, state: Tally) -> dict[str, object]:
+        raise ValueError("boom")
+
+
+def test_a_processor_that_cannot_show_costs_its_attributes_and_nobody_else():
+    shop = Shop(fold=Fold([ProudProcessor(), Segments()]), buyers={"did": "Order Completed"},
+                proud={"attribute": "proud.messages", "exists": True})  # fmt: skip
+
+    shop.did("ann")
+
+    assert shop.members("buyers") == {"u:ann"}
+    assert shop.members("proud") == set()
