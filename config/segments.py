@@ -193,7 +193,8 @@ def check_together(definitions: Mapping[str, Definition], folder: str) -> None:
         for leaf in leaves_of(definition.when):
             if isinstance(leaf, InSegment) and leaf.segment not in definitions:
                 raise ConfigError(_place(folder, name), f'there is no segment "{leaf.segment}".',
-                                  _did_you_mean(leaf.segment, list(definitions)))  # fmt: skip
+                                  _did_you_mean(leaf.segment, list(definitions))
+                                  or f'Bring it back, or let "{name}" do without it first.')  # fmt: skip
     try:
         in_order(definitions.values())
     except ValueError as error:
