@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -109,6 +110,13 @@ class Processor(Generic[S]):
     def show(self, state: S) -> dict[str, Any]:
         """What people and ClickHouse see of the state: plain JSON values; stands in the portrait under `name`."""
         return {}
+
+    def attribute(self, name: str, states: Sequence[S]) -> Any:
+        """What `show` says under a name of several states together; None: nothing.
+
+        Segments ask for one value at a time, at many events: a processor may say it for less.
+        """
+        return self.show(reduce(self.merge, states)).get(name)
 
     @classmethod
     def upgrade(cls, version: int, old: Any) -> msgspec.Struct:

@@ -163,11 +163,8 @@ class Fold:
         """The state of processor `name` over all parts of a person; None where it has none. Not to be changed."""
         slot = self._by_name[name]
         merged: msgspec.Struct | None = None
-        for key in sorted(parts):
-            sections = cast("dict[str, Any]", parts[key].sections)
-            if slot.section in sections or _has_older(sections, slot):
-                state = self._open(sections, slot)
-                merged = state if merged is None else slot.processor.merge(merged, state)
+        for state in self.states(parts, name):
+            merged = state if merged is None else slot.processor.merge(merged, state)
         return merged
 
     def shown(self, parts: Mapping[str, Part], name: str) -> dict[str, Any]:
@@ -179,6 +176,27 @@ class Fold:
             with suppress(ProcessorFailed):
                 self._show(slot, parts, shown)
         return shown.get(name, {})
+
+    def attributes(self, parts: Mapping[str, Part], name: str, fields: Sequence[str]) -> list[Any]:
+        """Some values of what processor `name` shows of a person; None where it shows none, or raised: see `shown`."""
+        slot = self._by_name.get(name)
+        states = self.states(parts, name) if slot is not None else ()
+        if slot is None or not states:
+            return [None] * len(fields)
+        return [_attribute(slot, field, states) for field in fields]
+
+    def states(self, parts: Mapping[str, Part], name: str) -> list[Any]:
+        """The live states of processor `name` in all parts that have one, in the order in which they are merged."""
+        slot = self._by_name[name]
+        found = []
+        for key in sorted(parts) if len(parts) > 1 else parts:
+            sections = cast("dict[str, Any]", parts[key].sections)
+            state = sections.get(slot.section)
+            if state.__class__ is slot.state:
+                found.append(state)
+            elif state is not None or _has_older(sections, slot):
+                found.append(self._open(sections, slot))
+        return found
 
     def open(self, part: Part, name: str) -> Any:
         """The live state of processor `name` in a part, to be changed."""
@@ -277,6 +295,15 @@ def _versions(sections: Mapping[str, Any], slot: _Slot) -> list[int]:
     """The other versions of a processor's state that stand in `sections`, the newest first."""
     found = (section.removeprefix(slot.timers) for section in sections if section.startswith(slot.timers))
     return sorted((int(version) for version in found if int(version) != slot.processor.version), reverse=True)
+
+
+def _attribute(slot: _Slot, field: str, states: Sequence[Any]) -> Any:
+    try:
+        return slot.processor.attribute(field, states)
+    except Exception as error:
+        if isinstance(error, TidewireError) and not isinstance(error, Refused):
+            raise
+        return None
 
 
 def _has_older(sections: Mapping[str, Any], slot: _Slot) -> bool:

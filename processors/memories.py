@@ -54,7 +54,7 @@ def add(memory: Memory, known: Known, most: int, *, keeps_first: bool = False) -
     if len(events) >= most and (known > events[-1] if keeps_first else known < events[0]):
         return False
     token = known[1]
-    if any(each[1] == token for each in events):
+    if token in [each[1] for each in events]:
         return False
     insort(events, known)
     if len(events) > most:

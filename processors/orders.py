@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -364,6 +365,24 @@ class Orders(Processor[OrdersState]):
             orders[order_id] = theirs if mine is None else _merged(mine, theirs)
         floors = [floor for floor in (one.floor_ms, other.floor_ms) if floor is not None]
         return OrdersState(orders, one.older.merged(other.older), max(floors, default=None), one.late + other.late)
+
+    def attribute(self, name: str, states: Sequence[OrdersState]) -> Any:
+        if name not in ("orders", "first_at", "last_at"):
+            return super().attribute(name, states)
+        known = [state for state in states if state.orders or state.older.orders]
+        if not known:
+            return 0 if name == "orders" else None
+        state = reduce(self.merge, known)
+        counted = [order.completed_ms for order in state.orders.values()
+                   if order.completed_ms is not None and order.cancelled_ms is None]  # fmt: skip
+        if name == "orders":
+            return state.older.orders + len(counted)
+        is_first = name == "first_at"
+        at_ms = (min if is_first else max)(
+            (at for at in (state.older.first_ms if is_first else state.older.last_ms, *counted) if at is not None),
+            default=None,
+        )
+        return None if at_ms is None else to_iso(at_ms)
 
     def show(self, state: OrdersState) -> dict[str, Any]:
         totals = state.older.merged(Totals())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -292,6 +292,16 @@ class Profile(Processor[ProfileState]):
             first_touch=min(touches, key=lambda touch: touch.age, default=None),
             told=cast(msgspec.Raw, _merge_told(_read_told(one), _read_told(other))),
         )
+
+    def attribute(self, name: str, states: Sequence[ProfileState]) -> Any:
+        if name not in ("events", "first_seen", "last_seen"):
+            return super().attribute(name, states)
+        seen = [state for state in states if state.events] or states[:1]
+        if name == "events":
+            return sum(state.events for state in seen)
+        if name == "first_seen":
+            return to_iso(min(state.first_ms for state in seen))
+        return to_iso(max(state.last_ms for state in seen))
 
     def show(self, state: ProfileState) -> dict[str, Any]:
         told = _read_told(state)

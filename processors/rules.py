@@ -11,148 +11,20 @@ property, by the value.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from processors.memories import (
-    KINDS,
-    MOST_KNOWN,
-    MOST_OF_SEQUENCE,
-    Known,
-    Memories,
-    Memory,
-    add,
-    merged,
-    say,
-)
-from processors.memories import (
-    token as token_of_event,
-)
-from processors.values import NEVER_MS, Passes, Scalar, Window, Zone, found, number_of, passes
-from schemas.conditions import (
-    All,
-    Any_,
-    Attribute,
-    Context,
-    Did,
-    InSegment,
-    Not,
-    Op,
-    Test,
-    Trait,
-    Where,
-    canonical,
-    leaves_of,
-)
-from schemas.conditions import Event as Selected
-from schemas.conditions import (
-    Sequence as Steps,
-)
+import msgspec
+
+from processors.answers import Answer, InTime, Merged, Remembered, View, answer_of, in_time
+from processors.memories import Memories, Memory, add, say
+from processors.memories import token as token_of_event
+from processors.selectors import LARGEST_AMOUNT, OF_PAGE, UNIT, Selector, selector_of
+from processors.turns import NOBODY, Change, TrackedSection, Turn, tracked
+from processors.values import Passes, Scalar, Zone, found, number_of, passes
+from schemas.conditions import Attribute, InSegment, Op, Where, leaves_of
 from schemas.event import Event
 from schemas.segments import Definition
-
-UNIT = 10_000  # amounts are kept in whole ten-thousandths
-LARGEST_AMOUNT = 10**10  # of one value; larger ones do not count
-OF_PAGE = frozenset({"name", "category"})  # properties of a page or screen that stand beside its properties
-
-
-class Selector(NamedTuple):
-    """What a memory remembers.
-
-    Attributes:
-        id: known by what it remembers, so that conditions that ask for the same share it, and an edit that leaves it
-            alone keeps it.
-        kinds: which events, each kind of them apart.
-        most: how many are kept: the newest, or the first.
-        amount: the property that is added up.
-        word: where the value stands that is remembered: `trait` or `context`, and the path in it.
-    """
-
-    id: str
-    kinds: tuple[Selected, ...] = ()
-    most: int = 1
-    keeps_first: bool = False
-    amount: tuple[str, ...] = ()
-    word: tuple[str, ...] = ()
-
-    def merged(self, one: Memory, other: Memory) -> Memory:
-        return merged(one, other, self.most, keeps_first=self.keeps_first, is_word=bool(self.word))
-
-
-@lru_cache(8192)
-def selector_of(leaf: Any, zone: str) -> Selector | None:
-    """What a leaf needs remembered, where days begin in a time zone; None: nothing."""
-    match leaf:
-        case Did():
-            kind = Selected(did=leaf.did, where=leaf.where)
-            if leaf.total is not None:
-                return _selector(zone, (kind,), MOST_KNOWN, amount=tuple(leaf.total.of.split(".")))
-            if leaf.which is not None:
-                return _selector(zone, (kind,), 1, keeps_first=leaf.which == "first")
-            return _selector(zone, (kind,), _room(max(_times(leaf))))
-        case Steps():
-            kinds = [Selected(did=step.did, where=step.where) for step in leaf.sequence]
-            kinds += [step.without for step in leaf.sequence if step.without is not None]
-            return _selector(zone, tuple(kinds), MOST_OF_SEQUENCE)
-        case Trait():
-            return _selector(zone, (), 1, word=("trait", *leaf.trait.split(".")))
-        case Context():
-            return _selector(zone, (), 1, word=("context", *leaf.context.split(".")))
-    return None
-
-
-def _selector(zone: str, kinds: tuple[Selected, ...], most: int, **more: Any) -> Selector:
-    asks_for_days = any(where.before or where.since for kind in kinds for where in kind.where)
-    rest = (most, sorted(more.items()), zone if asks_for_days else "")
-    said = b"\0".join([*map(canonical, kinds), repr(rest).encode()])
-    return Selector(blake2b(said, digest_size=6).hexdigest(), kinds, most, **more)
-
-
-def _times(leaf: Did) -> tuple[int, ...]:
-    """So many events must be told from one less: of `exactly 3`, three and four."""
-    if leaf.at_least is not None:
-        return (leaf.at_least,)
-    if leaf.at_most is not None:
-        return (leaf.at_most + 1,)
-    if leaf.exactly is not None:
-        return (leaf.exactly, leaf.exactly + 1)
-    return (1,)
-
-
-def _room(times: int) -> int:
-    """A few sizes only, so that conditions that ask for nearly the same share a memory."""
-    return next(room for room in (1, 2, 4, 8, 16, 64, 256, MOST_KNOWN + 1) if room >= times)
-
-
-# --- what is looked at
-
-
-class View:
-    """A person, as conditions see her at one moment.
-
-    Attributes:
-        memories: by the id of their selector.
-        attribute: value of an attribute of a processor; None: it has none.
-        members: the segments she is in, as far as they are judged.
-        now_ms: the moment.
-        due_ms: when time alone may change an answer given so far.
-    """
-
-    __slots__ = ("attribute", "due_ms", "members", "memories", "now_ms")
-
-    def __init__(
-        self, memories: Mapping[str, Memory], attribute: Callable[[str], Any], members: set[str], now_ms: int
-    ) -> None:  # fmt: skip
-        self.memories = memories
-        self.attribute = attribute
-        self.members = members
-        self.now_ms = now_ms
-        self.due_ms = NEVER_MS
-
-
-Answer = Callable[[View], bool]
 
 
 class _Feed(NamedTuple):
@@ -169,7 +41,7 @@ class _Tested(NamedTuple):
     is_turned: bool
 
     def holds(self, values: Sequence[Scalar]) -> bool:
-        return any(self.passes(value) for value in values) is not self.is_turned
+        return any(map(self.passes, values)) is not self.is_turned
 
 
 class _Plan:
@@ -193,14 +65,17 @@ class _Plan:
         else:
             self.tested.append(feed)
 
-    def fed(self, event: Event) -> Iterable[_Feed]:
-        yield from self.always
+    def fed(self, event: Event) -> Sequence[_Feed]:
+        """The feeds of an event; one may come twice."""
+        if not self.by_text and not self.tested:
+            return self.always
+        fed = [*self.always]
         seen: dict[tuple[str, ...], list[Scalar]] = {}
         for path, by_text in self.by_text.items():
             values = seen[path] = values_of(event, path)
-            for value in dict.fromkeys(values) if len(values) > 1 else values:
+            for value in values:
                 if value.__class__ is str and value in by_text:
-                    yield from by_text[value]
+                    fed += by_text[value]
         for feed in self.tested:
             for test in feed.tests:
                 values = seen.get(test.path, _UNSEEN)
@@ -209,7 +84,8 @@ class _Plan:
                 if not test.holds(values):
                     break
             else:
-                yield feed
+                fed.append(feed)
+        return fed
 
 
 _UNSEEN: list[Scalar] = []
@@ -249,14 +125,18 @@ class Rules:
                 selector = selector_of(leaf, self.zone.name)
                 if selector is not None and selector.id not in self.selectors:
                     self._remember(selector)
+        self._context = _Some({selector.word[1] for selector in self._words["context"]})
         live = {definition.name: definition for definition in definitions if definition.is_live}
         self.segments = {
-            name: _Segment(live[name], self._compiled(live[name].when)) for name in in_order(live.values())
+            name: _Segment(live[name], answer_of(live[name].when, zone)) for name in in_order(live.values())
         }
-        live_leaves = (leaf for segment in self.segments.values() for leaf in leaves_of(segment.definition.when))
-        self.asks_processors = any(isinstance(leaf, Attribute) for leaf in live_leaves)
+        leaves = {name: tuple(leaves_of(live[name].when)) for name in self.segments}
         self._rank = {name: rank for rank, name in enumerate(self.segments)}
-        self._needing = self._index()
+        self._askers = _askers(leaves)
+        self._needing = self._index(leaves)
+        self._turns = self._turns_of(leaves)
+        self._tracked = tracked(leaves, zone)
+        self._timely = self._timely_of(leaves)
 
     def _remember(self, selector: Selector) -> None:
         self.selectors[selector.id] = selector
@@ -267,49 +147,79 @@ class Rules:
                           for where in event.where)  # fmt: skip
             self._plans[event.did].add(_Feed(selector, kind, tests), event.where)
 
-    def _index(self) -> dict[str, frozenset[str]]:
-        """Which segments need judging when a memory, an attribute or a membership changed: by its id or name."""
+    def _index(self, leaves: Mapping[str, Sequence[Any]]) -> dict[str, frozenset[str]]:
+        """Which segments need judging when a memory or an attribute changed: by its id, or the processor's name."""
         needing: dict[str, set[str]] = defaultdict(set)
-        for name, segment in self.segments.items():
-            for leaf in leaves_of(segment.definition.when):
+        for name, asked in leaves.items():
+            for leaf in asked:
                 selector = selector_of(leaf, self.zone.name)
                 if selector is not None:
                     needing[selector.id].add(name)
                 elif isinstance(leaf, Attribute):
                     needing[leaf.attribute.partition(".")[0]].add(name)
-                elif isinstance(leaf, InSegment):
-                    needing[f"segment {leaf.segment}"].add(name)
         for name in self.segments:  # who asks for a segment is asked again when that one is
-            for cause in list(needing):
-                if name in needing[cause]:
-                    needing[cause] |= needing.get(f"segment {name}", set())
+            for names in needing.values():
+                if name in names:
+                    names |= self._askers.get(name, NOBODY)
         return {cause: frozenset(names) for cause, names in needing.items()}
+
+    def _turns_of(self, leaves: Mapping[str, Sequence[Any]]) -> dict[str, Turn]:
+        turns: dict[str, Turn] = defaultdict(Turn)
+        for name, asked in leaves.items():
+            for leaf in asked:
+                selector = selector_of(leaf, self.zone.name)
+                if selector is not None:
+                    turns[selector.id].add(leaf, self.zone, name)
+        return dict(turns)
+
+    def _timely_of(self, leaves: Mapping[str, Sequence[Any]]) -> dict[str, frozenset[str]]:
+        """Which segments time alone may change, by the memory that it needs; those that need none under no name."""
+        timely: dict[str, set[str]] = defaultdict(set)
+        for name, asked in leaves.items():
+            for leaf in asked:
+                if getattr(leaf, "within", None) is not None or getattr(leaf, "longer_ago", None) is not None:
+                    selector = selector_of(leaf, self.zone.name)
+                    timely[selector.id if selector is not None else ""].add(name)
+        return {id: frozenset(names) for id, names in timely.items()}
 
     # --- remembering
 
-    def remember(self, memories: Memories, event: Event) -> list[str]:
-        """Have an event remembered. Returns the ids of the memories that changed."""
-        changed: list[str] = []
+    def remember(self, memories: Memories, event: Event) -> list[Change]:
+        """Have an event remembered. Returns which memories changed, and how."""
+        changes: list[Change] = []
         plan = self._plans.get(event.label)
-        if plan is not None:
-            known = 0
-            for selector, kind, _ in plan.fed(event):
-                known = known or token_of_event(event)
+        token = 0
+        if plan is not None and (fed := plan.fed(event)):
+            token, at_ms, of = token_of_event(event), event.at_ms, memories.of
+            for selector, kind, _ in fed:
                 amount = _amount(event, selector.amount) if selector.amount else 0
-                memory = _open(memories, selector)
-                if add(memory, (event.at_ms, known + kind, amount), selector.most, keeps_first=selector.keeps_first):
-                    changed.append(selector.id)
-        if self._words["context"] or (self._words["trait"] and event.type == "identify"):
-            self._hear(memories, event, changed)
-        return changed
+                memory = of.get(selector.id)
+                if memory is None:
+                    memory = of[selector.id] = Memory()
+                known = at_ms, token + kind, amount
+                events = memory.known
+                full = len(events) >= selector.most
+                before = (events[-1] if selector.keeps_first else events[0]) if full else None
+                if add(memory, known, selector.most, keeps_first=selector.keeps_first):
+                    changes.append(Change(selector.id, known, before))
+        if self._words["context"]:
+            self._hear(memories, event, self._context.of(event), self._words["context"], token, changes)
+        if self._words["trait"] and event.type == "identify":
+            self._hear(memories, event, event.traits, self._words["trait"], token, changes)
+        return changes
 
-    def _hear(self, memories: Memories, event: Event, changed: list[str]) -> None:
-        for source, said in (("context", event.context), ("trait", event.traits if event.type == "identify" else {})):
-            for selector in self._words[source]:
-                if selector.word[1] in said:
-                    values = found(said, selector.word[1:])
-                    if say(_open(memories, selector), (event.at_ms, token_of_event(event), 0), values):
-                        changed.append(selector.id)
+    def _hear(
+        self, memories: Memories, event: Event, said: Mapping[str, Any], selectors: Sequence[Selector], token: int,
+        changes: list[Change],
+    ) -> None:  # fmt: skip
+        for selector in selectors:
+            path = selector.word[1:]
+            if path[0] in said:
+                token = token or token_of_event(event)
+                memory = _open(memories, selector)
+                before = memory.known, memory.said, memory
+                if say(memory, (event.at_ms, token, 0), found(said, path)):
+                    changes.append(Change(selector.id, None, before))
 
     def forget_others(self, memories: Memories) -> bool:
         """Forget what nothing asks for any more. Returns whether there was any."""
@@ -336,181 +246,111 @@ class Rules:
         segment = self.segments.get(name)
         return segment.definition.version if segment is not None else 0
 
-    def asked_of(self, processors: Iterable[str]) -> list[str]:
-        """Those of the processors whose attributes some segment asks for."""
-        return [name for name in processors if name in self._needing] if self.asks_processors else []
+    def attributes_of(self, processors: Iterable[str]) -> list[TrackedSection]:
+        """The attributes of these processors that some segment asks for."""
+        return [self._tracked[name] for name in processors if name in self._tracked]
+
+    def view_of(self, parts: Sequence[Mapping[str, Memory]]) -> Remembered:
+        """The memories of all parts of a person together."""
+        return parts[0] if len(parts) == 1 else Merged(parts, self._merge)
+
+    def _merge(self, id: str, one: Memory, other: Memory) -> Memory:
+        selector = self.selectors.get(id)
+        return selector.merged(one, other) if selector is not None else one
 
     def needing(self, causes: Iterable[str]) -> Sequence[str]:
         """The segments that may be changed by memories or processors that changed, in the order to judge them."""
         names: set[str] = set()
         for cause in causes:
-            names |= self._needing.get(cause, frozenset())
-        return sorted(names, key=self._rank.__getitem__) if len(names) > 1 else list(names)
+            names |= self._needing.get(cause, NOBODY)
+        return self.in_order(names)
+
+    def turned(self, changes: Iterable[Change], parts: Sequence[Mapping[str, Memory]], now_ms: int) -> set[str]:
+        """The segments that may be changed by an event, of a person of whom time alone has changed none up to now.
+
+        Args:
+            parts: the memories of all parts of her.
+        """
+        names: set[str] = set()
+        for change in changes:
+            id = change.id
+            turn = self._turns.get(id)
+            if turn is not None:
+                memories = [parts[0][id]] if len(parts) == 1 else [part[id] for part in parts if id in part]
+                names.update(turn.names(change, memories, now_ms))
+        return names
+
+    def timely(self, parts: Iterable[Mapping[str, Memory]]) -> list[str]:
+        """The segments that time alone may change, of a person with these memories, in the order to judge them."""
+        names = set(self._timely.get("", NOBODY))
+        for id in {id for part in parts for id in part}:
+            names |= self._timely.get(id, NOBODY)
+        return self.in_order(names)
+
+    def in_order(self, names: Collection[str]) -> list[str]:
+        """Each after those it asks for."""
+        return sorted(names, key=self._rank.__getitem__) if len(names) > 1 else [*names]
 
     def judge(self, view: View, names: Iterable[str]) -> list[tuple[str, bool]]:
-        """Whether she is in each of the segments; `view.members` is brought up to date. The changes alone come back."""
-        members, changes = view.members, []
-        for name in names:
-            is_in = self.segments[name].answer(view)
+        """Whether she is in each of the segments, and in those that ask for one that she joined or left.
+
+        `names` are in order. `view.members` is brought up to date. The changes alone come back.
+        """
+        members, changes, segments, due_ms = view.members, list[tuple[str, bool]](), self.segments, view.due_ms
+        waiting = list(names)
+        for place, name in enumerate(waiting, 1):
+            until = segments[name].answer(view)
+            is_in = until > 0
+            if (until if is_in else -until) < due_ms:
+                due_ms = abs(until)
             if is_in is not (name in members):
                 changes.append((name, is_in))
                 (members.add if is_in else members.discard)(name)
+                askers = self._askers.get(name)
+                if askers:
+                    waiting[place:] = self.in_order({*waiting[place:], *askers})
+        view.due_ms = due_ms
         return changes
 
-    # --- compiling
+    # --- parts of conditions
 
     def answer_of(self, node: Any) -> Answer:
         """A condition of these definitions, or a part of one, compiled."""
-        return self._compiled(node)
+        return answer_of(node, self.zone)
 
-    def _compiled(self, node: Any) -> Answer:
-        match node:
-            case All():
-                answers = tuple(map(self._compiled, node.all))
-                return lambda view: all(answer(view) for answer in answers)
-            case Any_():
-                answers = tuple(map(self._compiled, node.any))
-                return lambda view: any(answer(view) for answer in answers)
-            case Not():
-                answer = self._compiled(node.not_)
-                return lambda view: not answer(view)
-            case InSegment():
-                name = node.segment
-                return lambda view: name in view.members
-            case Did():
-                return self._did(node)
-            case Steps():
-                return self._steps(node)
-            case Attribute():
-                name = node.attribute
-                test = self._test(node)
-                return lambda view: test(view, _scalars(view.attribute(name)))
-            case _:
-                selector = selector_of(node, self.zone.name)
-                assert selector is not None
-                id, test = selector.id, self._test(node)
-                return lambda view: test(view, memory.said if (memory := view.memories.get(id)) else ())
-
-    def _test(self, test: Test) -> Callable[[View, Sequence[Scalar]], bool]:
-        op, value, is_turned = test.asked
-        if not test.takes_time:
-            holds = passes(test, self.zone)
-            return lambda view, values: any(map(holds, values)) is not is_turned
-        window, zone = Window(value, self.zone), self.zone
-
-        def in_time(view: View, values: Sequence[Scalar]) -> bool:
-            is_true = False
-            for each in values:
-                at_ms = zone.read_ms(each)
-                if at_ms is None:
-                    continue
-                if at_ms > view.now_ms:
-                    _due(view, at_ms if op is Op.WITHIN else window.leaves_ms(at_ms))
-                elif window.holds(at_ms, view.now_ms):
-                    _due(view, window.leaves_ms(at_ms))
-                    is_true = is_true or op is Op.WITHIN
-                else:
-                    is_true = is_true or op is Op.LONGER_AGO
-            return is_true
-
-        return in_time
-
-    def in_time(self, leaf: Any) -> Callable[[View, int], bool]:
-        """Whether a moment counts for a leaf; where it does not always, the view is told until when."""
-        if leaf.within is not None:
-            window = Window(leaf.within, self.zone)
-
-            def is_within(view: View, at_ms: int) -> bool:
-                if not window.holds(at_ms, view.now_ms):
-                    return False
-                _due(view, window.leaves_ms(at_ms))
-                return True
-
-            return is_within
-        if getattr(leaf, "longer_ago", None) is not None:
-            ago = Window(leaf.longer_ago, self.zone)
-
-            def is_longer_ago(view: View, at_ms: int) -> bool:
-                if not ago.holds(at_ms, view.now_ms):
-                    return True
-                _due(view, ago.leaves_ms(at_ms))
-                return False
-
-            return is_longer_ago
-        if leaf.since is not None:
-            limit_ms = self.zone.midnight_ms(leaf.since)
-            return lambda view, at_ms: at_ms >= limit_ms
-        return lambda view, at_ms: True
-
-    def _did(self, leaf: Did) -> Answer:
-        selector = selector_of(leaf, self.zone.name)
-        assert selector is not None
-        id, in_time = selector.id, self.in_time(leaf)
-        if leaf.total is not None:
-            return self._total(leaf, id)
-        if leaf.which is not None:
-            return lambda view: (memory := view.memories.get(id)) is not None and in_time(view, memory.known[0][0])
-
-        def did_so_often(view: View, times: int) -> bool:
-            memory = view.memories.get(id)
-            return memory is not None and len(memory.known) >= times and in_time(view, memory.known[-times][0])
-
-        times = _times(leaf)
-        if leaf.at_most is not None:
-            return lambda view: not did_so_often(view, times[0])
-        if leaf.exactly is not None:
-            fewest = leaf.exactly
-            return lambda view: (not fewest or did_so_often(view, fewest)) and not did_so_often(view, times[1])
-        return lambda view: did_so_often(view, times[0])
-
-    def _total(self, leaf: Did, id: str) -> Answer:
-        in_time, total = self.in_time(leaf), leaf.total
-        assert total is not None
-        limit = total.at_least if total.at_least is not None else total.less_than
-        assert limit is not None
-        wanted, is_least = round(limit * UNIT), total.at_least is not None
-
-        def comes_to(view: View) -> bool:
-            memory = view.memories.get(id)
-            amount = sum(known[2] for known in memory.known if in_time(view, known[0])) if memory is not None else 0
-            return (amount >= wanted) is is_least
-
-        return comes_to
-
-    def _steps(self, leaf: Steps) -> Answer:
-        selector = selector_of(leaf, self.zone.name)
-        assert selector is not None
-        id, in_time = selector.id, self.in_time(leaf)
-
-        def went(view: View) -> bool:
-            memory = view.memories.get(id)
-            return memory is not None and any(in_time(view, at_ms) for at_ms in reversed(ends_of(leaf, memory.known)))
-
-        return went
+    def in_time(self, leaf: Any) -> InTime:
+        """Whether a moment counts for a leaf."""
+        return in_time(leaf, self.zone)
 
 
-def ends_of(leaf: Steps, known: Sequence[Known]) -> list[int]:
-    """When the sequence came to its end, each time that it did: the times of its last step, the earliest first."""
-    steps = leaf.sequence
-    middles = {place: len(steps) + number for number, place in
-               enumerate(place for place, step in enumerate(steps) if step.without is not None)}  # fmt: skip
-    events = [((at_ms, token // KINDS), token % KINDS) for at_ms, token, _ in known]
-    good = {event for event, kind in events if kind == 0}
-    for place in range(1, len(steps)):
-        step, middle, reached = steps[place], middles.get(place), set()
-        for event in (event for event, kind in events if kind == place):
-            before = max((other for other, kind in events if kind == place - 1 and other < event), default=None)
-            if before is None or before not in good or (step.within and event[0] - before[0] > step.within.ms):
-                continue
-            if middle is None or not any(before < other < event for other, kind in events if kind == middle):
-                reached.add(event)
-        good = reached
-    return [at_ms for at_ms, _ in sorted(good)]
+class _Some:
+    """Some of the keys of an event's context: decoding only these costs a third."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._fields = [(f"f{number}", key) for number, key in enumerate(sorted(keys))]
+        fields: list[tuple[str, Any, Any]] = [(field, Any, _ABSENT) for field, _ in self._fields]
+        some = msgspec.defstruct("Some", fields, rename=dict(self._fields), gc=False)
+        self._decode = msgspec.json.Decoder(some).decode
+
+    def of(self, event: Event) -> Mapping[str, Any]:
+        try:
+            some = self._decode(event.raw_context)
+        except msgspec.ValidationError:  # no object
+            return event.context
+        return {key: value for field, key in self._fields if (value := getattr(some, field)) is not _ABSENT}
 
 
-def _due(view: View, due_ms: int) -> None:
-    if due_ms < view.due_ms:
-        view.due_ms = due_ms
+_ABSENT: Any = msgspec.UNSET
+
+
+def _askers(leaves: Mapping[str, Sequence[Any]]) -> dict[str, frozenset[str]]:
+    """Who asks for each segment."""
+    askers: dict[str, set[str]] = defaultdict(set)
+    for name, asked in leaves.items():
+        for leaf in asked:
+            if isinstance(leaf, InSegment):
+                askers[leaf.segment].add(name)
+    return {name: frozenset(asking) for name, asking in askers.items()}
 
 
 def _open(memories: Memories, selector: Selector) -> Memory:
@@ -524,19 +364,6 @@ def _amount(event: Event, path: Sequence[str]) -> int:
     """What the numbers at a path come to, in ten-thousandths."""
     numbers = (number_of(value) for value in values_of(event, path))
     return sum(round(number * UNIT) for number in numbers if number is not None and abs(number) <= LARGEST_AMOUNT)
-
-
-def _scalars(value: Any) -> Sequence[Scalar]:
-    if isinstance(value, str | int | float):
-        return (value,)
-    return found(value, ()) if isinstance(value, list) else ()
-
-
-def at_path(value: Any, path: Sequence[str]) -> Any:
-    """What stands at a path of a processor's section; None where there is nothing."""
-    for step in path:
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return value
 
 
 def in_order(definitions: Iterable[Definition]) -> list[str]:

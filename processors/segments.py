@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from processors.base import EVERY_EVENT, Person, Processor, Table
 from processors.memories import MOST_KNOWN, MOST_OF_SEQUENCE, Memories
 from processors.rules import Rules
+from processors.turns import Change
 from processors.values import LONGEST_TEXT, MOST_IN_LIST, zone_named
 from schemas.effects import Effect
 from schemas.event import Event
@@ -82,8 +83,8 @@ class Segments(Processor[Memories]):
     def __init__(self, settings: BaseModel | None = None) -> None:
         super().__init__(settings)
         self.rules = Rules([], zone_named("UTC"))
-        self.changed: list[str] = []
-        """Ids of the memories that the last event changed."""
+        self.changed: list[Change] = []
+        """Which memories the last event changed, and how."""
 
     def apply(self, state: Memories, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
         self.changed = self.rules.remember(state, event)

@@ -28,7 +28,8 @@ _TIME = re.compile(
     rf"((?:19|20|21)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}})"
     rf"(?:[T ]({_CLOCK})(?::([0-5][0-9])(?:\.([0-9]{{3}})[0-9]*)?)?(Z|[+-]{_CLOCK})?)?"
 )
-
+_OURS = re.compile(r"(?:19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")  # as it is shown
+_USUAL_TIME = 40  # characters; the fraction of a second may have any number of digits
 
 # --- finding
 
@@ -40,12 +41,14 @@ def found(value: Any, path: Sequence[str]) -> list[Scalar]:
     [1, 2]
     """
     for place, step in enumerate(path):
-        if isinstance(value, Mapping):
+        if value.__class__ is dict or isinstance(value, Mapping):
             value = value.get(step)
         elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             return _in_list(_walk(each, path[place:]) for each in value)
         else:
             return []
+    if value.__class__ is str:
+        return [value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT]]
     if isinstance(value, list):
         return _in_list(value)
     return [_cut(value)] if isinstance(value, str | int | float) else []
@@ -78,6 +81,7 @@ class Zone:
         self.name = name
         self._zone = ZoneInfo(name)
         self._midnight = lru_cache(4096)(self._midnight_of)
+        self._read = lru_cache(16_384)(self._read_ms)  # the same times are asked for again and again
 
     def midnight_ms(self, day: date) -> int:
         """When a day begins: the first moment at which the clocks show it."""
@@ -104,7 +108,17 @@ class Zone:
         >>> Zone("UTC").read_ms("1970-01-02T00:00:00Z")
         86400000
         """
-        match = _TIME.fullmatch(value) if isinstance(value, str) else None
+        if not isinstance(value, str):
+            return None
+        return self._read(value) if len(value) <= _USUAL_TIME else self._read_ms(value)
+
+    def _read_ms(self, value: str) -> int | None:
+        if _OURS.fullmatch(value):
+            try:
+                return to_ms(datetime.fromisoformat(value))
+            except ValueError:
+                return None
+        match = _TIME.fullmatch(value)
         if match is None:
             return None
         day, minutes, seconds, fraction, offset = match.groups()
@@ -130,21 +144,25 @@ def zone_named(name: str) -> Zone:
 
 
 class Window:
-    """The last so long: from when on a moment is in it, and until when it stays."""
+    """The last so long: from when on a moment is in it, and until when it stays.
+
+    Attributes:
+        ms: how long; 0 of days of the calendar, which are not all alike.
+    """
 
     def __init__(self, duration: Duration, zone: Zone) -> None:
-        self._ms = 0 if duration.is_calendar else duration.ms
+        self.ms = 0 if duration.is_calendar else duration.ms
         self._days = duration.count
         self._zone = zone
 
     def holds(self, at_ms: int, now_ms: int) -> bool:
-        if self._ms:
-            return at_ms > now_ms - self._ms
+        if self.ms:
+            return at_ms > now_ms - self.ms
         return at_ms >= self._zone.days_before_ms(now_ms, self._days)
 
     def leaves_ms(self, at_ms: int) -> int:
         """When a moment that is in it is in it no longer."""
-        return at_ms + self._ms if self._ms else self._zone.leaves_ms(at_ms, self._days)
+        return at_ms + self.ms if self.ms else self._zone.leaves_ms(at_ms, self._days)
 
 
 # --- tests

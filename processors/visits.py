@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -281,6 +281,29 @@ class Visits(Processor[VisitsState]):
             floor_ms=max(floors, default=None), late=one.late + other.late,
             first=min((first for first in (one.first, other.first) if first is not None), key=_start, default=None),
         )  # fmt: skip
+
+    def attribute(self, name: str, states: Sequence[VisitsState]) -> Any:
+        if name not in ("visits", "last_at"):
+            return super().attribute(name, states)
+        seen = [state for state in states if state.events]
+        if len(seen) == 1:
+            visits = seen[0].visits
+            count, last_ms = len(visits), visits[-1].end_ms if visits else None
+        else:
+            count, last_ms = self._together(seen)
+        if name == "last_at":
+            return None if last_ms is None else to_iso(last_ms)
+        return count + sum(state.older.visits for state in seen)
+
+    def _together(self, states: Sequence[VisitsState]) -> tuple[int, int | None]:
+        """How many visits there are in all, overlapping ones as one, and when the last ended; see `merge`."""
+        count, end_ms = 0, _EVER
+        for start_ms, until_ms in sorted([(visit.start_ms, visit.end_ms) for each in states for visit in each.visits]):
+            if count and start_ms - min(end_ms, until_ms) <= self._silence_ms:
+                end_ms = max(end_ms, until_ms)
+            else:
+                count, end_ms = count + 1, until_ms
+        return count, end_ms if count else None
 
     def show(self, state: VisitsState) -> dict[str, Any]:
         touches = dict(state.older.touches)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from processors.memories import KINDS, MOST_KNOWN, MOST_OF_SEQUENCE
-from processors.rules import LARGEST_AMOUNT, OF_PAGE, UNIT, Selector, selector_of
+from processors.selectors import LARGEST_AMOUNT, OF_PAGE, UNIT, Selector, selector_of
 from processors.values import LONGEST_TEXT, MOST_IN_LIST, Zone, lowered
 from schemas.conditions import (
     All,
@@ -34,6 +34,12 @@ _KNOWN_AS = (  # `processors.memories.token_of`
     " 1, 8))), 4), 3))"
 )
 _AT = "toUnixTimestamp64Milli(timestamp)"
+_COLUMNS = {  # of `events`, filled from these paths of the context alone: where one is not empty, something was said
+    ("campaign", "source"): "utm_source", ("campaign", "medium"): "utm_medium", ("campaign", "name"): "utm_campaign",
+    ("campaign", "term"): "utm_term", ("campaign", "content"): "utm_content", ("ip",): "ip",
+    ("userAgent",): "user_agent", ("locale",): "locale", ("timezone",): "timezone", ("library", "name"): "library",
+    ("device", "type"): "device_type",
+}  # fmt: skip
 _NUMBER = r"^-?[0-9]{1,15}(\\.[0-9]{1,6})?$"
 _CLOCK = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = (
@@ -79,20 +85,24 @@ FROM (
     return Query(sql, {**people.parameters, "workspace": workspace, "segment": name})
 
 
-def counted_sql(people: Query) -> Query:
-    """One row: how many people there are, as `people`."""
-    return Query(f"SELECT count() AS people FROM ({people.sql})", people.parameters)  # noqa: S608 - as above
-
-
-def sample_sql(people: Query, *, workspace: str, most: int) -> Query:
-    """Some of the people with what the list of people says of them; the same ones each time."""
+def preview_sql(people: Query, *, most: int) -> Query:
+    """One row: how many people there are, as `people`, and the keys of some, as `sample`; the same ones each time."""
     sql = f"""
-SELECT p.person AS person, l.name AS name, l.email AS email, l.user_id AS user_id, l.last_seen AS last_seen,
+SELECT count() AS people, arrayMap(x -> x.2, groupArraySorted({most:d})((cityHash64(person), person))) AS sample
+FROM ({people.sql})"""  # noqa: S608 - as above
+    return Query(sql, people.parameters)
+
+
+def listed_sql(keys: Sequence[str], *, workspace: str) -> Query:
+    """What the list of people says of some of them, in their order."""
+    sql = """
+SELECT k.person AS person, l.name AS name, l.email AS email, l.user_id AS user_id, l.last_seen AS last_seen,
     l.orders AS orders, l.revenue AS revenue
-FROM (SELECT person FROM ({people.sql}) ORDER BY cityHash64(person) LIMIT {most:d}) AS p
-LEFT JOIN (SELECT * FROM person_list WHERE workspace = {{workspace:String}}) AS l ON p.person = l.person
-ORDER BY cityHash64(person)"""  # noqa: S608 - as above
-    return Query(sql, {**people.parameters, "workspace": workspace})
+FROM (SELECT arrayJoin({keys:Array(String)}) AS person) AS k
+LEFT JOIN (SELECT * FROM person_list WHERE workspace = {workspace:String} AND person IN {keys:Array(String)}) AS l
+    ON k.person = l.person
+ORDER BY indexOf({keys:Array(String)}, person)"""
+    return Query(sql, {"keys": list(keys), "workspace": workspace})
 
 
 def memories_sql(selectors: Sequence[Selector], zone: Zone, keys: Sequence[str] = ()) -> Query:
@@ -156,8 +166,10 @@ class _Compiler:
 
     def _memory(self, selector: Selector) -> str:
         if selector.word:
-            values, newest, said = self._said(selector)
-            return f"argMaxIf((tuple({newest}.1, {newest}.2, 0), {values}), {newest}, {said})"
+            json, path, newest, said = self._said(selector)
+            values = _at_path(f"argMaxIf({json}, {newest}, {said})", path)
+            at, known_as = (f"argMaxIf({each}, {newest}, {said})" for each in (_AT, _KNOWN_AS))
+            return f"(({at}, {known_as}, 0), {values})"
         told = self._told([self._is(kind) for kind in selector.kinds], selector.amount)
         start = "1" if selector.keeps_first else f"-{selector.most:d}"
         return f"arraySlice(arraySort(groupArrayArray({told})), {start}, {selector.most:d})"
@@ -320,17 +332,24 @@ class _Compiler:
 
     def _word(self, selector: Selector) -> str:
         """What was last said about a trait, or in the context: a list of values as JSON."""
-        values, newest, said = self._said(selector)
-        return self.column(f"argMaxIf({values}, {newest}, {said})")
+        json, path, newest, said = self._said(selector)
+        return _at_path(self.column(f"argMaxIf({json}, {newest}, {said})"), path)
 
-    def _said(self, selector: Selector) -> tuple[str, str, str]:
-        """Of a row of `events`: the values it says, which of two is the newer, and whether it says anything."""
+    def _said(self, selector: Selector) -> tuple[str, Sequence[str], str, str]:
+        """Of a row of `events`: where the word stands and by which path, which of two rows is the newer, and whether it
+        says anything. To read JSON of every row is what costs, so as much as can be is said without."""
         json, path = "traits" if selector.word[0] == "trait" else "context", selector.word[1:]
         steps = [self.text(step) for step in path]
         said = f"JSONHas({json}, {steps[0]})"
         if selector.word[0] == "trait":
             said = f"type = 'identify' AND {said}"
-        return _at_path(json, steps), f"({_AT}, {_KNOWN_AS})", said
+        elif path in _COLUMNS:
+            said = f"({_COLUMNS[path]} != '' OR ({said}))"
+        else:  # a key that is not there as it is written may still be there with escapes
+            there = " AND ".join(f"position({json}, {step}) > 0" for step in steps[:1])
+            said = f"(({there} OR position({json}, '\\\\') > 0) AND {said})"
+        # One number: by a pair of them the newest costs three times as much. What a row is known by has 63 bits.
+        return json, steps, f"toInt128({_AT}) * 9223372036854775808 + if({said}, {_KNOWN_AS}, 0)", said
 
     def _property(self, path: str) -> str:
         """The values of a property: a list of values as JSON."""

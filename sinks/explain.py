@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from processors.answers import View, at_path, ends_of
 from processors.memories import Memories, Memory
-from processors.rules import UNIT, Rules, View, at_path, ends_of, selector_of
+from processors.rules import Rules
+from processors.selectors import UNIT, selector_of
 from processors.values import NEVER_MS, Zone
 from schemas.conditions import Attribute, Did, InSegment, children_of, leaves_of
 from schemas.conditions import Sequence as Steps
@@ -85,10 +87,9 @@ class _Explainer:
 
     def explain(self, node: Any) -> Reason:
         view = self._view
-        view.due_ms = NEVER_MS
-        is_true = self._rules.answer_of(node)(view)
-        until = from_ms(view.due_ms) if view.due_ms < NEVER_MS else None
-        reason = Reason(node, is_true, until)
+        until_ms = self._rules.answer_of(node)(view)
+        until = from_ms(abs(until_ms)) if abs(until_ms) < NEVER_MS else None
+        reason = Reason(node, until_ms > 0, until)
         match node:
             case Did() | Steps():
                 return self._told(node, reason)
@@ -99,7 +100,7 @@ class _Explainer:
                 return reason._replace(reasons=(self.explain(other.when),)) if other is not None else reason
         selector = selector_of(node, self._rules.zone.name)
         if selector is not None:
-            memory = view.memories.get(selector.id, Memory())
+            memory = view.memories.get(selector.id) or Memory()
             times = tuple(from_ms(known[0]) for known in memory.known)
             return reason._replace(values=tuple(memory.said), times=times)
         return reason._replace(reasons=tuple(self.explain(child) for child in children_of(node)))
@@ -107,14 +108,14 @@ class _Explainer:
     def _told(self, leaf: Any, reason: Reason) -> Reason:
         selector = selector_of(leaf, self._rules.zone.name)
         assert selector is not None
-        known = self._view.memories.get(selector.id, Memory()).known
+        known = (self._view.memories.get(selector.id) or Memory()).known
         in_time = self._rules.in_time(leaf)
         if isinstance(leaf, Steps):
-            times = [at_ms for at_ms in ends_of(leaf, known) if in_time(self._view, at_ms)]
+            times = [at_ms for at_ms in ends_of(leaf, known) if in_time(at_ms, self._view.now_ms) > 0]
         elif leaf.which is not None:
             times = [at_ms for at_ms, _, _ in known]
         else:
-            known = [each for each in known if in_time(self._view, each[0])]
+            known = [each for each in known if in_time(each[0], self._view.now_ms) > 0]
             times = [at_ms for at_ms, _, _ in known]
         total = None
         if isinstance(leaf, Did) and leaf.total is not None:

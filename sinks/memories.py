@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from processors.memories import Memory
-from processors.rules import Selector
+from processors.selectors import Selector
 from processors.values import Zone, found
 from sinks.analytics import Analytics
 from sinks.conditions import memories_sql
 
 KEYS_OF_LOT = 20_000  # person keys of one query, about
 LONGEST_S = 600.0
+BETWEEN = 100  # rows read between two turns of the event loop
 
 _decode = msgspec.json.Decoder().decode
 
@@ -33,7 +35,9 @@ async def read_memories(
     for lot in range(lots):
         rows = await analytics.query(sql, {**parameters, "lots": lots, "lot": lot}, longest_s=LONGEST_S)
         people: dict[str, dict[str, Memory]] = {}
-        for row in rows:
+        for number, row in enumerate(rows):
+            if number % BETWEEN == BETWEEN - 1:
+                await asyncio.sleep(0)
             memories = _memories(selectors, row)
             if memories:
                 people[row["key"]] = memories

@@ -12,14 +12,15 @@ from decimal import Decimal
 from typing import Any
 
 from processors.fold import Fold
-from processors.rules import UNIT
 from processors.segments import CompanyRow
+from processors.selectors import UNIT
 from schemas.customer import Company, Customer, Holding
 from schemas.effects import Decision, Row
 from schemas.internal import Account, Belongs
 from streams.outbox import Outbox
 
 PROFILE, ORDERS, COMPANY = "profile", "orders", "company"
+GROUP = "Group"  # the label of events that say to which company somebody belongs
 MOST_PEOPLE = 2_000  # of one company; who comes later is not added up
 TELL_AFTER_MS = 5_000  # a change is told to everybody after so long, with all that came meanwhile
 
@@ -36,7 +37,7 @@ class Companies:
 
     def matter(self, customer: Customer, label: str) -> bool:
         """Whether an event of this label may change what a person brings, or to whom."""
-        return label == "Group" or (customer.holding is not None and self._fold.wants(ORDERS, label))
+        return label == GROUP or (customer.holding is not None and self._fold.wants(ORDERS, label))
 
     def look(self, key: str, customer: Customer, out: Outbox) -> None:
         """Tell her company what she brings, if that changed; and the one she left, that she is gone."""

@@ -28,7 +28,7 @@ import structlog
 
 from config.segments import check_together
 from processors.memories import Memories
-from processors.rules import Selector, selector_of
+from processors.selectors import Selector, selector_of
 from processors.values import zone_named
 from schemas.conditions import canonical, leaves_of, read_condition
 from schemas.errors import TidewireError
@@ -36,7 +36,7 @@ from schemas.internal import HEADERS, Backfill, Define, Sweep, encode_internal
 from schemas.keyed import encode_state
 from schemas.segments import Cuts, Definition, Definitions, Said, decode_said, encode_definitions, encode_said
 from schemas.times import MINUTE_MS
-from streams.lag import STAGE_GROUP, until_past
+from streams.lag import STAGE_GROUP, until_handled, until_past
 from streams.log import TP, Log, Outgoing
 from streams.rfm import look_up
 from streams.segments import RULES_KEY
@@ -57,7 +57,7 @@ SELECT uniqExact(id) AS partitions FROM decisions
 WHERE workspace = {by:String} AND recorded_for = {by:String} AND kind = 'swept' AND about = {sweep:String}
 """
 READ_AT_ONCE = 1_000
-BACKFILLED_AT_ONCE = 500  # people of one append
+BACKFILLED_AT_ONCE = 250  # people of one append; two of them may be under way, so that live events wait behind no more
 SELECTORS_AT_ONCE = 20  # of one query
 MOST_BEHIND = 5_000  # records: while the stage is further behind, live events go first
 
@@ -335,15 +335,19 @@ class Coordinator:
         from sinks.memories import read_memories
 
         self.progress.step = "reading the past"
+        before: dict[int, int] = {}
+        last: dict[int, int] = {}
         for some in _batched(selectors, SELECTORS_AT_ONCE):
             async for people in read_memories(self._analytics, some, zone_named(self._zone),
                                                at_once=BACKFILLED_AT_ONCE):
+                await until_handled(self._log, before)
                 await self._until_calm()
                 messages = []
                 for key, memories in people.items():
                     backfill = Backfill(to=key, origin="", at_ms=0, part=key, memories=encode_state(Memories(memories)))
                     messages.append(Outgoing(key.encode(), encode_internal(backfill), None, HEADERS))
-                await self._log.append(EVENTS, messages)
+                placed = await self._log.append(EVENTS, messages)
+                before, last = last, {place.partition: place.first + place.count - 1 for place in placed}
                 self.progress.done += len(people)
 
     async def _until_calm(self) -> None:

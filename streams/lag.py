@@ -13,6 +13,7 @@ from streams.log import Log
 STAGE_GROUP = "tidewire-customers"
 STAGE_TOPICS = ("events",)
 LOOK_EVERY_S = 0.5
+SOON_S = 0.1
 
 
 class Lag(NamedTuple):
@@ -57,18 +58,25 @@ async def has_caught_up(log: Log) -> bool:
 
 async def until_past(log: Log, places: Mapping[int, int]) -> None:
     """Wait until ClickHouse holds what follows from the records of `events` at these offsets, by partition."""
-    await _until_past(log, STAGE_GROUP, "events", places)
+    await until_handled(log, places)
     for topic in SINK_TOPICS:  # the stage commits after what follows is appended, so now it is there
         ends = {partition: end - 1 for partition, (_, end) in (await log.bounds(topic)).items()}
         await _until_past(log, SINK_GROUP, topic, places if topic == "events" else ends)
 
 
-async def _until_past(log: Log, group: str, topic: str, places: Mapping[int, int]) -> None:
+async def until_handled(log: Log, places: Mapping[int, int]) -> None:
+    """Wait until the stage has handled the records of `events` at these offsets, by partition."""
+    await _until_past(log, STAGE_GROUP, "events", places, SOON_S)
+
+
+async def _until_past(
+    log: Log, group: str, topic: str, places: Mapping[int, int], every_s: float = LOOK_EVERY_S
+) -> None:  # fmt: skip
     while True:
         committed = await log.committed(group, topic)
         if all(committed.get(partition, 0) > offset for partition, offset in places.items()):
             return
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(every_s)
 
 
 async def _behind(log: Log, group: str, topics: Iterable[str]) -> int:

@@ -68,7 +68,7 @@ log = structlog.get_logger(__name__)
 
 MOST_HELD = 1_000  # events of one person that wait for history on its way; usually it is there in milliseconds
 MOST_HELD_BYTES = 2 * 1024 * 1024
-MOST_SWEPT = 200  # people judged by one Sweep, so that what comes meanwhile need not wait long
+MOST_SWEPT = 50  # people judged by one Sweep, so that what comes meanwhile need not wait long
 MOST_EMPTY_PARTS = 10_000  # so many parts of an outgrown record are kept empty; of more, nothing is kept
 
 
@@ -272,6 +272,7 @@ class CustomerStage:
         if self._was_refused(customer, event):
             return
         before = encode_state(part) if self.is_careful else b""
+        asked = self._judging.before_event(customer, event) if self._judging is not None else None
         try:
             done = self.fold.apply(part, event, Person(key, part_key, part.applied), event.received_ms)
         except ProcessorFailed as failed:
@@ -288,7 +289,7 @@ class CustomerStage:
         if self._companies.matter(customer, event.label):
             self._companies.look(key, customer, out)
         if self._judging is not None:
-            self._judging.after_event(key, customer, event, out)
+            self._judging.after_event(key, customer, event, asked, out)
 
     def _was_applied_before(self, part: Part, event: Event) -> bool:
         """Whether an earlier attempt of a re-driven event was applied after all: its client had mended it too."""
@@ -347,6 +348,7 @@ class CustomerStage:
             customer.heard[message.by] = message.seq
         out.begin(message.origin or record, message.at_ms or record.timestamp_ms)
         out.speak(key, record.offset)
+        is_shown = True  # a portrait says nothing of segments
         match message:
             case Forward():
                 self._forward(key, customer, message, customers, out)
@@ -364,9 +366,9 @@ class CustomerStage:
             case Unmerge():
                 on_unmerge(key, customer, message, out)
             case Tick():
-                self._tick(key, customer, message, record, out)
+                is_shown = self._tick(key, customer, message, record, out)
             case Backfill():
-                self._backfill(key, customer, message, out)
+                is_shown = self._backfill(key, customer, message, out)
             case Belongs():
                 self._companies.on_belongs(key, customer, message, out)
                 return
@@ -384,11 +386,12 @@ class CustomerStage:
             case Sweep():
                 self._sweep(message, record, customers, out)
                 return
+        scores = customer.rfm
         if not isinstance(message, Tick | Vouch | Refuse):
             self._companies.look(key, customer, out)
             if self._judging is not None:
                 self._judging.everything(key, customer, out.at_ms, {"why": str(message.__struct_config__.tag)}, out)
-        if customer.company is None:
+        if (is_shown and customer.company is None) or customer.rfm != scores:
             customers.show(key)
 
     def _forward(
@@ -415,14 +418,15 @@ class CustomerStage:
         if customer.redirect:
             hand_over(key, customer, customer.redirect, out)
 
-    def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> None:
-        at_ms = message.at_ms
+    def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> bool:
+        """Fire what is due. Returns whether a processor was told."""
+        is_told, due_ms, at_ms = False, self.next_due_ms(customer), message.at_ms
         if 0 < record.timestamp_ms < at_ms:  # the worker's clock is ahead of the log's: it sends the tick again later
             at_ms = record.timestamp_ms
         out.begin(record, at_ms)
         if customer.company is not None:
             self._companies.tell(key, customer, out)
-            return
+            return False
         for part_key, part in list(customer.parts.items()):
             if not part.timers or min(part.timers.values()) > at_ms:
                 continue
@@ -440,21 +444,29 @@ class CustomerStage:
                 out.reject(_bug(failed), record, workspace=key.partition("/")[0], key=key)
                 continue
             part.applied += 1  # the versions of its rows must grow
+            is_told = True
             _put(done, key, part_key, part.applied, out)
-        if self._judging is not None and 0 < customer.judged_due_ms <= at_ms:
-            self._judging.everything(key, customer, at_ms, {"why": "time", "due": to_iso(customer.judged_due_ms)}, out)
+        if is_told:
+            self._companies.look(key, customer, out)
+        if self._judging is not None:
+            if is_told:
+                self._judging.everything(key, customer, at_ms, {"why": "time", "due": to_iso(due_ms)}, out)
+            elif 0 < customer.judged_due_ms <= at_ms:
+                self._judging.on_time(key, customer, at_ms, out)
+        return is_told
 
     # --- segments
 
-    def _backfill(self, key: str, customer: Customer, message: Backfill, out: Outbox) -> None:
-        """What ClickHouse knows goes where its part is."""
+    def _backfill(self, key: str, customer: Customer, message: Backfill, out: Outbox) -> bool:
+        """What ClickHouse knows goes where its part is. Returns whether there was no such part."""
+        is_new = False
         part = customer.parts.get(message.part)
         if part is None and customer.redirect:
             out.send(Backfill(to=customer.redirect, origin=out.origin, at_ms=message.at_ms, part=message.part,
                               memories=message.memories))  # fmt: skip
         elif part is not None or (message.part == key and customer.turn == 0):
             if part is None:
-                part = customer.parts[key] = Part()
+                part, is_new = customer.parts.setdefault(key, Part()), True
             if self._judging is not None:
                 self._judging.learn(part, message.memories)
         elif len(customer.held) < MOST_HELD:
@@ -462,6 +474,7 @@ class CustomerStage:
         else:
             raise Refused("the history of its key is still on its way to the person it was merged into",
                           value=message.part, mend="Backfill the segment again.")  # fmt: skip
+        return is_new
 
     def _sweep(self, message: Sweep, record: Record, customers: States[Customer], out: Outbox) -> None:
         """Judge some people by all segments, whether or not anything happened to them."""
@@ -473,9 +486,10 @@ class CustomerStage:
                 continue
             out.speak(key, record.offset)
             out.begin(message.origin or record, record.timestamp_ms)
-            is_changed = self._judging.forget_others(customer)
+            scores, is_changed = customer.rfm, self._judging.forget_others(customer)
             if self._judging.everything(key, customer, record.timestamp_ms, {"why": "definition"}, out) or is_changed:
                 self._step(key, customer, record.offset, customers)
+            if customer.rfm != scores:
                 customers.show(key)
         out.speak(RULES_KEY, record.offset)
         out.begin(message.origin or record, record.timestamp_ms)

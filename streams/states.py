@@ -49,6 +49,10 @@ class _Hot(dict[str, S]):
     def __missing__(self, key: str) -> S:
         return self._load(key)
 
+    def peek(self, key: str) -> S | None:
+        """A state, if it is hot."""
+        return dict.get(self, key)
+
 
 class PartitionStates(Generic[S]):
     """The states of one partition, in memory and on disk. See `streams.worker.States`.
@@ -241,9 +245,16 @@ class PartitionStates(Generic[S]):
         self._shown.clear()
         self._in_flight = {}
 
-    def due(self, now_ms: int, most: int) -> list[tuple[int, str]]:
-        """Timers on disk that are due, in order of time."""
-        return [(due_ms, key.decode()) for due_ms, key in self._store.due(now_ms, most)]
+    def due(self, now_ms: int, most: int, after: tuple[int, str] | None = None) -> list[tuple[int, str]]:
+        """Timers on disk that are due, in order of time; those that come after one."""
+        last = None if after is None else (after[0], after[1].encode())
+        return [(due_ms, key.decode()) for due_ms, key in self._store.due(now_ms, most, last)]
+
+    def is_due(self, key: str, due_ms: int) -> bool:
+        """Whether a timer on disk stands there still, as far as is known without reading: no event, no tick has moved
+        it since."""
+        state = self._hot.peek(key)
+        return state is None or self._next_due_ms(state) == due_ms
 
     @property
     def hot_count(self) -> int:

@@ -163,13 +163,14 @@ class StateStore:
         batch.put(_EPOCH, b"%d" % epoch)
         self._db.write(batch, write_opt=self._options)
 
-    def due(self, now_ms: int, most: int) -> list[tuple[int, bytes]]:
-        """The earliest timers due at `now_ms`, with their keys, in order of time.
+    def due(self, now_ms: int, most: int, after: tuple[int, bytes] | None = None) -> list[tuple[int, bytes]]:
+        """The earliest timers due at `now_ms`, with their keys, in order of time; those that come after one.
 
         Entries that their state does not know any more, as a recovery leaves them, are removed on the way.
         """
         entries: list[tuple[int, bytes]] = []
-        for entry in self._db.keys(from_key=_TIMER):
+        first = _TIMER if after is None else _timer(*after) + b"\0"
+        for entry in self._db.keys(from_key=first):
             due_ms = int.from_bytes(entry[1:9], "big")
             if entry[:1] != _TIMER or due_ms > now_ms or len(entries) == most:
                 break

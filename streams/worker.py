@@ -50,12 +50,14 @@ PORTRAIT_SLICE = 15  # likewise portraits
 TICK_EVERY_S = 1.0
 TICK_AGAIN_S = 30.0  # a timer that is still there then is told again: the clock of the log may have been behind
 LIVE_EVERY_S = 0.5
-MOST_TICKS = 2_000  # timers of one partition sent at once
+TICK_AGAIN_EVERY_S = 0.02  # while more are due than may be under way
+MOST_TICKS = 100  # timers of one partition under way, so that live events wait behind no more
 LONGEST_CHECKPOINT_S = 20.0  # that somebody waits for who leaves
 PATIENCE = 4  # a checkpoint that took long makes the next wait so many times as long…
 LONGEST_INTERVAL_S = 1.0  # …but no longer than this: who changes often is then written once
 MOST_DIRTY_CHECKPOINTS = 4  # how far processing may run ahead of a slow checkpoint
 
+_NOT_TICKING = (0, 0.0)
 LARGEST_STATE_BYTES = 8 * 1024 * 1024  # the log takes records of twice that
 
 S = TypeVar("S", bound=Keyed)
@@ -143,6 +145,8 @@ class _Owned(Generic[S]):
         waiting: batches that came meanwhile.
         notes: for the changelog, with the next checkpoint.
         is_leaving: it is given up; nothing more of it is handled here.
+        ticking: by key, the timers that were sent and not handled yet, and until when that is believed.
+        ticked: where those that are due go on; None: begin with the earliest.
     """
 
     def __init__(self, states: PartitionStates[S], marked: int) -> None:
@@ -157,6 +161,7 @@ class _Owned(Generic[S]):
         self.limit.go_on(states.free_until)
         self.last_ms = 0
         self.ticking: dict[str, tuple[int, float]] = {}
+        self.ticked: tuple[int, str] | None = None
 
     @property
     def oldest_ms(self) -> int:
@@ -557,11 +562,16 @@ class Worker(Generic[S]):
     # --- timers
 
     async def _ticks(self) -> None:
+        wait_s = TICK_EVERY_S
+        looked_at = time.monotonic()
         while True:
-            await asyncio.sleep(TICK_EVERY_S)
-            await self._send_ticks(time.time_ns() // 1_000_000)
-            await self._measure()
-            await self._look_whether_to_go_on()
+            await asyncio.sleep(wait_s)
+            are_more = await self._send_ticks(time.time_ns() // 1_000_000)
+            wait_s = TICK_AGAIN_EVERY_S if are_more else TICK_EVERY_S
+            if not are_more or time.monotonic() >= looked_at + TICK_EVERY_S:
+                looked_at = time.monotonic()
+                await self._measure()
+                await self._look_whether_to_go_on()
 
     async def _measure(self) -> None:
         try:
@@ -582,30 +592,43 @@ class Worker(Generic[S]):
             self._metrics.store_records.labels(number).set(records)
             self._metrics.store_bytes.labels(number).set(size_bytes)
 
-    async def _send_ticks(self, clock_ms: int) -> None:
-        """Send the timers that are due to their persons. The only clock of the stage; it never goes back. Where it is
-        ahead of the log's, the stage goes by the log's: a timer may be late, and is never early."""
+    async def _send_ticks(self, clock_ms: int) -> bool:
+        """Send timers that are due to their persons, few at a time. Returns whether there are more.
+
+        The only clock of the stage; it never goes back. Where it is ahead of the log's, the stage goes by the log's: a
+        timer may be late, and is never early.
+        """
         now_ms = self._latest_ms = max(self._latest_ms, clock_ms)
+        are_more = False
         async with self._lock:
-            ticks = []
+            ticks: list[Outgoing] = []
             for partition, owned in self._owned.items():
-                if owned.is_standing:
-                    continue
-                due = owned.states.due(now_ms, MOST_TICKS)
-                ticking: dict[str, tuple[int, float]] = {}
-                for due_ms, key in due:
-                    before_ms, again_at = owned.ticking.get(key, (0, 0.0))
-                    if before_ms == due_ms and time.monotonic() < again_at:
-                        ticking[key] = before_ms, again_at
-                        continue
-                    ticking[key] = due_ms, time.monotonic() + TICK_AGAIN_S
-                    if before_ms != due_ms:
-                        self._metrics.timers_late_seconds.observe((now_ms - due_ms) / 1000)
-                    tick = Tick(to=key, origin="", at_ms=now_ms)
-                    ticks.append(Outgoing(key.encode(), encode_internal(tick), partition, HEADERS))
-                owned.ticking = ticking
+                if not owned.is_standing:
+                    are_more |= self._ticks_of(partition, owned, now_ms, ticks)
         if ticks:
             self._sender.hand_over({EVENTS: ticks})
+        return are_more
+
+    def _ticks_of(self, partition: int, owned: _Owned[S], now_ms: int, ticks: list[Outgoing]) -> bool:
+        states, clock = owned.states, time.monotonic()
+        ticking = owned.ticking = {
+            key: (due_ms, again_at) for key, (due_ms, again_at) in owned.ticking.items()
+            if clock < again_at and states.is_due(key, due_ms)
+        }  # fmt: skip
+        room = MOST_TICKS - len(ticking)
+        if room <= 0:
+            return True
+        due = states.due(now_ms, room, owned.ticked)
+        owned.ticked = due[-1] if len(due) == room else None
+        for due_ms, key in due:
+            # What is not due any more was handled, and the disk will know of it with the next checkpoint.
+            if ticking.get(key, _NOT_TICKING)[0] == due_ms or not states.is_due(key, due_ms):
+                continue
+            ticking[key] = due_ms, clock + TICK_AGAIN_S
+            self._metrics.timers_late_seconds.observe((now_ms - due_ms) / 1000)
+            ticks.append(Outgoing(key.encode(), encode_internal(Tick(to=key, origin="", at_ms=now_ms)), partition,
+                                  HEADERS))  # fmt: skip
+        return owned.ticked is not None
 
     def progress(self) -> tuple[int, ...]:
         """Changes while anything moves: the offsets handled and marked."""

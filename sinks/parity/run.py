@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from processors.memories import Memories
-from processors.rules import Rules, View
+from processors.answers import View
+from processors.memories import Memories, Memory
+from processors.rules import Rules
 from processors.segments import Segments
 from processors.values import zone_named
 from schemas.conditions import read_condition
@@ -52,25 +53,27 @@ def live_members(world: World, person: Person, rules: Rules) -> set[str]:
     """The segments she is in after everything was told, one event after the other, and time went on to the end."""
     parts: dict[str, Memories] = {key: Memories() for key in person.keys}
     members: set[str] = set()
-    due_ms = 0  # everybody is judged once, when the segments begin
-
     def judge(now_ms: int, names: Sequence[str]) -> int:
-        memories = Memories()
-        for part in parts.values():
-            memories = rules.merged(memories, part)
-        view = View(memories.of, lambda name: None, members, now_ms)
+        view = View(rules.view_of(memories()), lambda name: None, members, now_ms)
         rules.judge(view, names)
         return view.due_ms
+
+    def memories() -> list[Mapping[str, Memory]]:
+        return [part.of for part in parts.values()]
+
+    due_ms = judge(0, list(rules.segments))  # everybody is judged once, when the segments begin
 
     def wait_until(moment_ms: int) -> None:
         nonlocal due_ms
         while due_ms <= moment_ms:
-            due_ms = judge(due_ms, list(rules.segments))
+            due_ms = judge(due_ms, rules.timely(memories()))
 
     for told in person.told:
-        wait_until(told.event.received_ms)
-        changed = rules.remember(parts[told.key], told.event)
-        due_ms = min(due_ms, judge(told.event.received_ms, rules.needing(changed)))
+        now_ms = told.event.received_ms
+        wait_until(now_ms)
+        changes = rules.remember(parts[told.key], told.event)
+        turned = rules.turned(changes, memories(), now_ms)
+        due_ms = min(due_ms, judge(now_ms, rules.in_order(turned)))
     wait_until(world.now_ms)
     return members
 

@@ -95,6 +95,21 @@ def test_who_changes_her_company_takes_her_orders_along():
     assert firms.account("w/u:bob")["orders"] == 2
 
 
+def test_who_leaves_her_company_is_judged_at_once():
+    firms = Firms(big=BIG)
+    firms.works_at("ann", "acme")
+    for _ in range(3):
+        firms.buys("ann")
+    firms.told()
+    assert firms.members("big") == {"u:ann"}
+
+    firms.clock_ms += HOUR_MS
+    firms.works_at("ann", "other")
+
+    assert firms.members("big") == set()
+    assert ("u:ann", "big", "event") in firms.ledger("left")
+
+
 def test_merged_people_are_one_of_the_company():
     firms = Firms()
     firms.works_at("ann", "acme")

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from config.segments import MOST_SEGMENTS, check_together, parse_segment, read_segments
 from config.yaml_file import LARGEST_BYTES
+from processors.answers import View
 from processors.memories import MOST_KNOWN, MOST_OF_SEQUENCE, Memories
 from processors.registry import load_processors
-from processors.rules import LARGEST_AMOUNT, Rules, View, _room
+from processors.rules import Rules
+from processors.selectors import LARGEST_AMOUNT, _room
 from processors.values import LONGEST_TEXT, MOST_IN_LIST, zone_named
 from schemas import conditions
 from schemas.conditions import KINDS, Did, leaves_of, read_condition

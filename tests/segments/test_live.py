@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from processors.base import Person
 from processors.fold import Fold
 from processors.memories import Memories, Memory, token_of
-from processors.rules import selector_of
 from processors.segments import Segments
+from processors.selectors import selector_of
 from schemas.conditions import read_condition
+from schemas.effects import Timer
 from schemas.event import Event
 from schemas.internal import HEADERS, Backfill, Define, Sweep, Tick, encode_internal
 from schemas.keyed import encode_state
@@ -276,3 +278,28 @@ def test_a_processor_that_cannot_show_costs_its_attributes_and_nobody_else():
 
     assert shop.members("buyers") == {"u:ann"}
     assert shop.members("proud") == set()
+
+
+class FickleProcessor(TallyProcessor):
+    """Changes its mind when its timer fires."""
+
+    name = "fickle"
+
+    def apply(self, state: Tally, event: Event, person: Person, now_ms: int) -> tuple[Timer]:
+        return (Timer("mind", now_ms + HOUR_MS),)
+
+    def on_timer(self, state: Tally, timer: str, person: Person, now_ms: int) -> tuple[()]:
+        state.messages["changed"] = 1
+        return ()
+
+
+def test_what_a_processors_timer_changes_is_judged_then():
+    shop = Shop(fold=Fold([FickleProcessor(), Segments()]),
+                fickle={"attribute": "fickle.messages.changed", "is": 1})  # fmt: skip
+    shop.did("ann")
+    assert shop.members("fickle") == set()
+
+    shop.wait(1)
+
+    assert shop.members("fickle") == {"u:ann"}
+    assert shop.ledger("joined") == [("u:ann", "fickle", "time")]

@@ -14,7 +14,7 @@ from processors.values import zone_named
 from schemas.errors import TidewireError
 from schemas.segments import Definition, Said
 from schemas.times import to_ms
-from sinks.conditions import Query, counted_sql, people_sql, sample_sql
+from sinks.conditions import Query, listed_sql, people_sql, preview_sql
 from sinks.explain import Reason, explain
 from streams.definitions import Known, Progress, remove, save, take_over
 from streams.log import Log
@@ -92,9 +92,9 @@ class Segments:
         """
         definition, definitions = await self.parse(name, text)
         began, people = time.monotonic(), self._people(definition, definitions)
-        (count,) = await self._analytics.query(*counted_sql(people))
-        sample = await self._analytics.query(*sample_sql(people, workspace=self._settings.workspace, most=SAMPLE))
-        return Preview(count["people"], sample, time.monotonic() - began)
+        (found,) = await self._analytics.query(*preview_sql(people, most=SAMPLE))
+        sample = await self._analytics.query(*listed_sql(found["sample"], workspace=self._settings.workspace))
+        return Preview(found["people"], sample, time.monotonic() - began)
 
     def _people(self, definition: Definition, definitions: Mapping[str, Definition]) -> Query:
         return people_sql(definition.when, definitions, workspace=self._settings.workspace, now_ms=to_ms(self._now()),
