@@ -131,6 +131,26 @@ def test_growth_compares_a_tenfold_with_what_it_grew_from():
     assert len(targets(said)) == 1
 
 
+def test_an_event_is_measured_with_more_and_more_segments():
+    said = quick("segments", "cost")
+
+    assert_whole(said, "segments")
+    assert set(said["cost_us"]) == {"0", "1", "10"}
+    assert said["members"]["10"] > 0
+    assert targets(said) == {"1 to 10 segments"}
+
+
+@pytest.mark.slow
+def test_segments_are_previewed_left_and_backfilled_in_a_running_one():
+    said = quick("segments", "preview", "leaving", "fresh")
+
+    assert_whole(said, "segments")
+    assert said["previews"]["5 leaves"]["people"] < said["previews"]["absence"]["people"]
+    (left,), (fresh,) = said["leaving"], said["fresh"]
+    assert left["during"]["events"] and fresh["during"]["events"] and fresh["fresh"]["changes"]
+    assert {"preview, 5 leaves", "event to membership at half, p99"} < targets(said)
+
+
 @pytest.mark.slow
 def test_the_whole_way_ends_with_every_event_in_clickhouse():
     said = quick("whole_way", "embedded")
