@@ -32,6 +32,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
     StaleMetadata,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetFetchRequest
@@ -160,7 +161,8 @@ class KafkaLog:
 
     async def _look_up_topics(self) -> None:
         found = await self._open_client().fetch_all_metadata()
-        self._partitions = {name: len(found.partitions_for_topic(name)) for name in found.topics()}
+        # What was known stays: who is asked now may not have heard of it yet.
+        self._partitions |= {name: len(found.partitions_for_topic(name)) for name in found.topics()}
 
     def _open_client(self) -> Any:
         if self._client is None:
@@ -220,8 +222,13 @@ class KafkaLog:
                     f"Kafka has too few brokers for {replication} copies of topic {name!r}. Set `replication` lower."
                 ) from None
 
+        async def see() -> None:
+            await self._look_up_topics()
+            if name not in self._partitions:  # the broker that was asked has not heard of it yet
+                raise UnknownTopicOrPartitionError(name)
+
         await self._as_admin(create)
-        await self._patiently(partial(self._look_up_topics))
+        await self._patiently(see)
 
     async def _as_admin(self, work: Callable[[KafkaAdminClient], Result]) -> Result:
         def in_thread() -> Result:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.cluster import ClusterMetadata
 from kafka.admin import KafkaAdminClient
 
 from schemas.errors import ConfigError, TidewireError, Unreachable
@@ -167,6 +168,24 @@ async def test_what_waited_too_long_for_kafka_holds_no_memory(own_kafka: Kafka) 
     with suppress(LogUnavailable):
         await first
     await log.stop()
+
+
+@pytest.mark.kafka
+async def test_a_topic_is_there_once_it_is_made_whatever_a_broker_has_not_heard_of_yet(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, name, is_behind = log._client.fetch_all_metadata, f"topic-{uuid.uuid4().hex}", iter([True, True, False, True])
+
+    async def fetch_all_metadata() -> ClusterMetadata:
+        return ClusterMetadata() if next(is_behind) else await ask()
+
+    monkeypatch.setattr(log._client, "fetch_all_metadata", fetch_all_metadata)
+    await log.create_topic(name, 2, DAY_MS)
+    with pytest.raises(TidewireError, match="has no topic"):
+        await log.append("another", [Outgoing(b"key", b"")])  # looks again, and is told of none
+
+    assert log.partitions(name) == 2
+    assert next(is_behind, None) is None
 
 
 @pytest.mark.kafka
