@@ -63,6 +63,8 @@ _WRITE_SETTINGS: dict[str, str | int | float] = {
     "type_json_skip_duplicated_paths": 1,  # {"a": 1, "a": 2} is no reason to refuse an event
     "input_format_try_infer_dates": 0,  # text stays text: a path has the same type in every row
     "input_format_try_infer_datetimes": 0,
+    "input_format_json_read_bools_as_numbers": 0,  # true in a list stays true, beside 5…
+    "input_format_json_read_bools_as_strings": 0,  # …and beside "x"
 }
 
 # Codes of ClickHouse's src/Common/ErrorCodes.cpp. What is in neither list is taken as trouble that passes:

@@ -328,3 +328,15 @@ async def test_an_insert_of_many_wide_rows_is_stored_whole(either: Analytics) ->
     assert await either.query("SELECT count() AS rows, max(length(s)) AS widest FROM wide") == [
         {"rows": 20_000, "widest": 1_500}
     ]
+
+
+@pytest.mark.parametrize(
+    "said", ["[5,true]", '["x",true]', '["x",5]', "[true,1.5,null]", '[{"id":[5,true]},{"id":["x"]}]']
+)
+async def test_a_list_of_several_kinds_is_kept_as_it_came(either: Analytics, said: str) -> None:
+    await either.command("CREATE TABLE lists (told JSON) ENGINE = MergeTree ORDER BY ()")
+
+    await either.insert("lists", {"told": [f'{{"list":{said}}}']})
+
+    (row,) = await either.query("SELECT toJSONString(told) AS told FROM lists")
+    assert row["told"] == f'{{"list":{said}}}'
