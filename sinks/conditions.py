@@ -226,8 +226,8 @@ class _Compiler:
                 self.needs_people = True
                 steps = ", ".join(self.text(step) for step in node.attribute.split("."))
                 raw = f"JSONExtractRaw(sections, {steps})"
-                return self._tested(node, f"if(JSONType(sections, {steps}) = 'Array', JSONExtractArrayRaw(sections, "
-                                          f"{steps}), [{raw}])")  # fmt: skip
+                return self._tested(node, _scalars(f"if(JSONType(sections, {steps}) = 'Array', "
+                                                   f"JSONExtractArrayRaw(sections, {steps}), [{raw}])"))  # fmt: skip
             case _:
                 selector = selector_of(node, self.zone.name)
                 assert selector is not None

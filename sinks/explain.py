@@ -62,7 +62,7 @@ async def explain(
     """
     rules = Rules(list(_asked_for(definitions, name)), zone)
     memories = Memories()
-    for each in await memories_of(analytics, list(rules.selectors.values()), zone, keys):
+    for each in (await memories_of(analytics, list(rules.selectors.values()), zone, keys)).values():
         memories = rules.merged(memories, Memories(each))
     view = View(memories.of, lambda path: at_path(sections, path.split(".")), set(), now_ms)
     rules.judge(view, list(rules.segments))

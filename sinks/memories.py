@@ -50,13 +50,13 @@ async def read_memories(
 
 async def memories_of(
     analytics: Analytics, selectors: Sequence[Selector], zone: Zone, keys: Sequence[str]
-) -> list[dict[str, Memory]]:
-    """The memories of some keys, each by selector."""
+) -> dict[str, dict[str, Memory]]:
+    """The memories of some keys, by key and selector."""
     if not selectors:
-        return []
+        return {}
     sql, parameters = memories_sql(selectors, zone, keys)
     rows = await analytics.query(sql, {**parameters, "lots": 1, "lot": 0})
-    return [_memories(selectors, row) for row in rows]
+    return {row["key"]: _memories(selectors, row) for row in rows}
 
 
 def _memories(selectors: Sequence[Selector], row: dict[str, Any]) -> dict[str, Memory]:

@@ -24,11 +24,15 @@ class Naive:
     Args:
         events: hers, each once, in any order.
         others: the conditions of all segments, by name.
+        sections: what processors show of her.
     """
 
-    def __init__(self, events: Sequence[Event], others: Mapping[str, Said], now: datetime, zone: str) -> None:
+    def __init__(
+        self, events: Sequence[Event], others: Mapping[str, Said], now: datetime, zone: str,
+        sections: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         self.events = sorted(events, key=_stamp)
-        self.others, self.now, self.zone = others, now, ZoneInfo(zone)
+        self.others, self.now, self.zone, self.sections = others, now, ZoneInfo(zone), sections
 
     def is_true(self, said: Said) -> bool:
         if "all" in said:
@@ -43,6 +47,8 @@ class Naive:
             return any(self._counts(at, said) for at in self._ends(said["sequence"]))
         if "did" in said:
             return self._did(said)
+        if "attribute" in said:
+            return self._test(self._attribute(said["attribute"]), said)
         return self._test(self._word(said), said)
 
     # --- events
@@ -119,7 +125,13 @@ class Naive:
             return None
         return newest
 
-    # --- words and tests
+    # --- attributes, words and tests
+
+    def _attribute(self, path: str) -> list[Any]:
+        value: Any = dict(self.sections)
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return _values(value, [])
 
     def _word(self, said: Said) -> list[Any]:
         path = str(said.get("trait") or said.get("context")).split(".")

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from processors.answers import View
+from processors.answers import View, at_path
 from processors.memories import Memories, Memory
 from processors.rules import Rules
 from processors.segments import Segments
 from processors.values import zone_named
 from schemas.conditions import read_condition
+from schemas.rows import Portrait, encode_json
 from schemas.segments import Definition
 from schemas.times import from_ms
 from sinks.analytics import Analytics
 from sinks.conditions import people_sql
 from sinks.events import event_columns
-from sinks.memories import read_memories
+from sinks.memories import memories_of
 from sinks.migrate import migrate
 from sinks.parity.naive import Naive
-from sinks.parity.worlds import Person, World, a_world
+from sinks.parity.worlds import Person, Told, World, a_world
+from sinks.portraits import decode_portrait, people_columns
 
+SECTION = "told"  # what stands in portraits here
 SEGMENTS = 6  # of one world
 
 
@@ -49,38 +53,65 @@ def definitions_of(world: World) -> dict[str, Definition]:
     return {name: Definition(name, read_condition(said)) for name, said in world.segments.items()}
 
 
-def live_members(world: World, person: Person, rules: Rules) -> set[str]:
-    """The segments she is in after everything was told, one event after the other, and time went on to the end."""
-    parts: dict[str, Memories] = {key: Memories() for key in person.keys}
-    members: set[str] = set()
-    def judge(now_ms: int, names: Sequence[str]) -> int:
-        view = View(rules.view_of(memories()), lambda name: None, members, now_ms)
-        rules.judge(view, names)
+class _Live:
+    """One person, judged as time goes on. See `streams.segments.Judging`, which does the same in the stage."""
+
+    def __init__(self, rules: Rules, keys: Sequence[str], shows: Mapping[str, Any]) -> None:
+        self.rules = rules
+        self.parts = {key: Memories() for key in keys}
+        self.members: set[str] = set()
+        self._sections = {SECTION: shows}
+        self._due_ms = 0
+
+    def judge(self, now_ms: int, names: Sequence[str]) -> int:
+        attribute: Callable[[str], Any] = lambda name: at_path(self._sections, name.split("."))  # noqa: E731
+        view = View(self.rules.view_of(self._memories), attribute, self.members, now_ms)
+        self.rules.judge(view, names)
         return view.due_ms
 
-    def memories() -> list[Mapping[str, Memory]]:
-        return [part.of for part in parts.values()]
+    def begin(self, now_ms: int) -> None:
+        """By all segments: when they begin, and when parts of her came or went."""
+        self._due_ms = self.judge(now_ms, list(self.rules.segments))
 
-    due_ms = judge(0, list(rules.segments))  # everybody is judged once, when the segments begin
-
-    def wait_until(moment_ms: int) -> None:
-        nonlocal due_ms
-        while due_ms <= moment_ms:
-            due_ms = judge(due_ms, rules.timely(memories()))
-
-    for told in person.told:
+    def hear(self, told: Told) -> None:
         now_ms = told.event.received_ms
-        wait_until(now_ms)
-        changes = rules.remember(parts[told.key], told.event)
-        turned = rules.turned(changes, memories(), now_ms)
-        due_ms = min(due_ms, judge(now_ms, rules.in_order(turned)))
-    wait_until(world.now_ms)
-    return members
+        self.wait_until(now_ms)
+        turned = self.rules.turned(self.rules.remember(self.parts[told.key], told.event), self._memories, now_ms)
+        self._due_ms = min(self._due_ms, self.judge(now_ms, self.rules.in_order(turned)))
+
+    def wait_until(self, moment_ms: int) -> None:
+        while self._due_ms <= moment_ms:
+            self._due_ms = self.judge(self._due_ms, self.rules.timely(self._memories))
+
+    @property
+    def _memories(self) -> list[Mapping[str, Memory]]:
+        return [part.of for part in self.parts.values()]
+
+
+def live_members(world: World, person: Person, rules: Rules) -> dict[str, set[str]]:
+    """The segments that she is in, and the guest who left her, when everything was told and time went on to the end."""
+    guest = person.guest or Person("", (), (), {})
+    she = _Live(rules, [*person.keys, *guest.keys], person.shows)
+    she.begin(0)
+    came = sorted([*person.told, *guest.told], key=lambda told: told.event.received_at)
+    parted_at = bisect_left(came, person.parted_ms, key=lambda told: told.event.received_ms)
+    for told in came[:parted_at]:
+        she.hear(told)
+    she.wait_until(person.parted_ms)
+    other = _Live(rules, guest.keys, guest.shows)
+    other.parts = {key: she.parts.pop(key) for key in guest.keys}
+    for each in (she, other):
+        each.begin(person.parted_ms)
+    for told in came[parted_at:]:
+        (other if told.key in guest.keys else she).hear(told)
+    for each in (she, other):
+        each.wait_until(world.now_ms)
+    return {person.key: she.members, guest.key: other.members}
 
 
 def naive_members(world: World, person: Person) -> set[str]:
     plain = {name: _plain(said) for name, said in world.segments.items()}
-    naive = Naive(person.events, plain, from_ms(world.now_ms), world.zone)
+    naive = Naive(person.events, plain, from_ms(world.now_ms), world.zone, {SECTION: person.shows})
     return {name for name, said in plain.items() if naive.is_true(said)}
 
 
@@ -94,7 +125,7 @@ class Fuzzed:
     """What came of so many cases, each one condition over the people of a world."""
 
     cases: int
-    differences: list[Difference]
+    differences: list[str]
 
 
 async def fuzz(cases: int, seed: int) -> AsyncIterator[Fuzzed]:
@@ -106,10 +137,11 @@ async def fuzz(cases: int, seed: int) -> AsyncIterator[Fuzzed]:
         analytics = Analytics(f"chdb:{folder}/clickhouse")
         try:
             await migrate(analytics, Segments.tables)
-            done, found, rng = 0, [], Random(seed)
+            done, found, rng = 0, list[str](), Random(seed)
             while done < cases:
                 world = a_world(rng, f"w{done}", segments=min(SEGMENTS, cases - done))
-                found += [each async for each in differences(analytics, world)]
+                found += [str(each) async for each in differences(analytics, world)]
+                found += await forgotten(analytics, world)
                 done += len(world.segments)
                 yield Fuzzed(done, found)
         finally:
@@ -118,18 +150,24 @@ async def fuzz(cases: int, seed: int) -> AsyncIterator[Fuzzed]:
 
 async def store(analytics: Analytics, world: World) -> None:
     """Put the histories into ClickHouse, as often as they were told, and whose the keys are."""
-    events = [told.event for person in world.people for told in person.told]
+    events = [told.event for person in world.everybody for told in person.told]
     if events:
         columns = event_columns(events)
-        columns["key"] = [told.key for person in world.people for told in person.told]
+        columns["key"] = [told.key for person in world.everybody for told in person.told]
         await analytics.insert("events", columns)
-    merged = [(person, key) for person in world.people for key in person.keys[1:]]
-    if merged:
+    moves = [(key, person.key, 1) for person in world.people for key in person.keys[1:]]
+    for person in world.people:
+        if person.guest is not None:
+            moves += [(person.guest.key, person.key, 1), (person.guest.key, person.guest.key, 2)]
+    if moves:
         await analytics.insert("identities", {
-            "workspace": [world.workspace] * len(merged), "key": [key for _, key in merged],
-            "person": [person.key for person, _ in merged], "moves": [1] * len(merged),
-            "evidence": [""] * len(merged), "linked_at": [None] * len(merged),
+            "workspace": [world.workspace] * len(moves), "key": [key for key, _, _ in moves],
+            "person": [owner for _, owner, _ in moves], "moves": [number for _, _, number in moves],
+            "evidence": [""] * len(moves), "linked_at": [None] * len(moves),
         })  # fmt: skip
+    portraits = [Portrait(key=person.key, workspace=world.workspace, revision=1, at=from_ms(world.now_ms),
+                          sections={SECTION: person.shows}) for person in world.everybody]  # fmt: skip
+    await analytics.insert("people", people_columns([decode_portrait(encode_json(each)) for each in portraits]))
 
 
 async def differences(analytics: Analytics, world: World) -> AsyncIterator[Difference]:
@@ -137,8 +175,10 @@ async def differences(analytics: Analytics, world: World) -> AsyncIterator[Diffe
     await store(analytics, world)
     zone, definitions = zone_named(world.zone), definitions_of(world)
     rules = Rules(list(definitions.values()), zone)
-    heard_of = [person for person in world.people if person.told]
-    live = {person.key: live_members(world, person, rules) for person in heard_of}
+    heard_of = [person for person in world.everybody if person.told]
+    live: dict[str, set[str]] = {}
+    for person in world.people:
+        live |= live_members(world, person, rules)
     naive = {person.key: naive_members(world, person) for person in heard_of}
     for name, definition in definitions.items():
         query = people_sql(definition.when, definitions, workspace=world.workspace, now_ms=world.now_ms, zone=zone)
@@ -154,17 +194,9 @@ async def forgotten(analytics: Analytics, world: World) -> list[str]:
     zone = zone_named(world.zone)
     rules = Rules(list(definitions_of(world).values()), zone)
     live: dict[str, Memories] = {}
-    for person in world.people:
+    for person in world.everybody:
         for told in person.told:
             rules.remember(live.setdefault(told.key, Memories()), told.event)
-    read: dict[str, Memories] = {}
-    selectors = list(rules.selectors.values())
-    if selectors:
-        async for people in read_memories(analytics, selectors, zone, at_once=10):
-            ours = [key for key in people if key.startswith(f"{world.workspace}/")]
-            read |= {key: Memories(people[key]) for key in ours}
-    return [
-        f"{world.workspace} {key}: remembered {live.get(key)}, read {read.get(key)}"
-        for key in sorted({*live, *read})
-        if live.get(key, Memories()).of != read.get(key, Memories()).of
-    ]
+    read = await memories_of(analytics, list(rules.selectors.values()), zone, [*live])
+    return [f"{world.workspace} {key}: remembered {live[key].of}, read {read.get(key, {})}"
+            for key in sorted(live) if live[key].of != read.get(key, {})]  # fmt: skip

@@ -45,11 +45,19 @@ class Told:
 
 @dataclass(frozen=True)
 class Person:
-    """A person: her keys, and what was told of them, in the order in which it came."""
+    """A person: her keys, and what was told of them, in the order in which it came.
+
+    Attributes:
+        shows: what a processor `told` shows of her.
+        guest: a key that was merged into her and is somebody of its own again since `parted_ms`.
+    """
 
     key: str
     keys: tuple[str, ...]
     told: tuple[Told, ...]
+    shows: dict[str, Any]
+    guest: Person | None = None
+    parted_ms: int = 0
 
     @property
     def events(self) -> list[Event]:
@@ -69,6 +77,11 @@ class World:
     now_ms: int
     segments: dict[str, Any]
     people: tuple[Person, ...]
+
+    @property
+    def everybody(self) -> list[Person]:
+        """The people and their guests."""
+        return [*self.people, *(person.guest for person in self.people if person.guest is not None)]
 
 
 def a_world(rng: Random, workspace: str, *, segments: int = 6, people: int = 8) -> World:
@@ -103,7 +116,7 @@ def _condition(rng: Random, others: list[str], depth: int) -> dict[str, Any]:
 
 
 def _node(rng: Random, others: list[str], depth: int) -> dict[str, Any]:
-    kinds = ["did", "did", "did", "which", "total", "sequence", "trait", "context"]
+    kinds = ["did", "did", "did", "which", "total", "sequence", "trait", "context", "attribute"]
     if depth > 1:
         kinds += ["all", "any", "not", "not"]
     if others:
@@ -130,6 +143,9 @@ def _node(rng: Random, others: list[str], depth: int) -> dict[str, Any]:
             return _sequence(rng)
         case "trait":
             return {"trait": rng.choice(["plan", "renewal", "address.city", "tags"]), **_test(rng, takes_time=True)}
+        case "attribute":
+            name = rng.choice(["told.plan", "told.tags", "told.address.city", "told.renewal"])
+            return {"attribute": name, **_test(rng, takes_time=True)}
         case _:
             return {"context": rng.choice(["locale", "device.type"]), **_test(rng)}
 
@@ -182,6 +198,17 @@ def _test(rng: Random, *, takes_time: bool = False) -> dict[str, Any]:
 
 def _person(rng: Random, key: str, workspace: str, now_ms: int, edges: list[int]) -> Person:
     keys = (key, *(f"{key}-{part}" for part in range(rng.choice([0, 0, 1, 2]))))
+    told = _told(rng, key, keys, workspace, now_ms, edges)
+    guest = None
+    if rng.random() < 0.2:
+        left = f"{key}-left"
+        guest = Person(left, (left,), _told(rng, left, (left,), workspace, now_ms, edges), _traits(rng, now_ms))
+    return Person(key, keys, told, _traits(rng, now_ms), guest, min(now_ms, rng.choice(edges)))
+
+
+def _told(
+    rng: Random, key: str, keys: tuple[str, ...], workspace: str, now_ms: int, edges: list[int]
+) -> tuple[Told, ...]:
     told = []
     for number in range(rng.randint(0, 9)):
         event = _an_event(rng, f"{key}-{number}", workspace, now_ms, edges)
@@ -190,7 +217,7 @@ def _person(rng: Random, key: str, workspace: str, now_ms: int, edges: list[int]
         if rng.random() < 0.15:
             again_ms = rng.choice([event.received_ms, now_ms])
             told.append(Told(holder, msgspec.structs.replace(event, received_at=from_ms(again_ms))))
-    return Person(key, keys, tuple(sorted(told, key=lambda each: each.event.received_at)))
+    return tuple(sorted(told, key=lambda each: each.event.received_at))
 
 
 def _an_event(rng: Random, message_id: str, workspace: str, now_ms: int, edges: list[int]) -> Event:

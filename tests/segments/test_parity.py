@@ -1,4 +1,5 @@
-"""Live segments, SQL at rest and a naive program have the same people, over worlds that nobody has thought of."""
+"""Live segments, SQL at rest and a naive program have the same people, over worlds that nobody has thought of; and
+what ClickHouse knows of the past is what was remembered."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from sinks.analytics import Analytics
 from sinks.migrate import migrate
-from sinks.parity.run import differences
+from sinks.parity.run import differences, forgotten
 from sinks.parity.worlds import a_world
 from tests.sinks.conftest import chdb  # noqa: F401 - a fixture
 
@@ -39,6 +40,7 @@ def analytics(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPath
 @given(rng=st.randoms(use_true_random=False))
 def test_the_three_agree(analytics: Analytics, loop: asyncio.AbstractEventLoop, rng) -> None:
     async def found() -> list[str]:
-        return [str(each) async for each in differences(analytics, a_world(rng, next(_names)))]
+        world = a_world(rng, next(_names))
+        return [*[str(each) async for each in differences(analytics, world)], *await forgotten(analytics, world)]
 
     assert loop.run_until_complete(found()) == []
