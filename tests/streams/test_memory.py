@@ -44,3 +44,44 @@ def heaps(how: str) -> int:
 def test_threads_share_two_heaps() -> None:
     assert heaps("each") > 2
     assert heaps("shared") <= 2
+
+
+GIVE_BACK = """
+import ctypes, sys
+from streams.roles import share_memory
+
+if sys.argv[1] == "shared":
+    share_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def rss_kb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4
+
+libc.free(libc.malloc(30 << 20))  # from here on glibc takes pieces up to this size from the heap
+before = rss_kb()
+for _ in range(20):
+    large = libc.malloc(4 << 20)
+    ctypes.memset(large, 1, 4 << 20)
+    small = libc.malloc(100)  # stays, behind it
+    libc.free(large)
+    large = libc.malloc((4 << 20) + 5000)
+    ctypes.memset(large, 1, 4 << 20)
+    small = libc.malloc(100_000)
+    libc.free(large)
+print(rss_kb() - before)
+"""
+
+
+def kept_kb(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", GIVE_BACK, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps large pieces in its heap")
+def test_large_pieces_are_given_back() -> None:
+    assert kept_kb("each") > 2_000
+    assert kept_kb("shared") < 1_000
