@@ -109,6 +109,9 @@ class Batch:
         self.bad.append(BadRow(table, origin, Refused(f"no row of table {table} can be made of it", value=why)))
 
 
+STORED = ("events", "identities", "people", "decisions", "rejected")  # tables beside those of processors
+
+
 class Reader:
     """Makes rows of records. `tables` are those of processors.
 

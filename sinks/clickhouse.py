@@ -32,7 +32,7 @@ from schemas.event import Event, decode_event
 from schemas.rejected import Rejected, encode_rejected
 from schemas.times import from_ms
 from sinks.analytics import Analytics, ClickHouseAway, ClickHouseError, RowsRefused
-from sinks.batch import PACKED, TOPICS, BadRow, Batch, Reader, Rows
+from sinks.batch import PACKED, STORED, TOPICS, BadRow, Batch, Reader, Rows
 from sinks.migrate import migrate
 from sinks.repeats import Plan, has_been_seen, open_plans, plan_of, records_of
 from sinks.watch import watch
@@ -116,7 +116,8 @@ class ClickHouseSink:
         self._assignments = 0
         self._life = ""
         self._reader = Reader(self._tables)
-        self.metrics = SinkMetrics(registry if registry is not None else CollectorRegistry())
+        names = [*STORED, *(table.name for table in self._tables)]
+        self.metrics = SinkMetrics(registry if registry is not None else CollectorRegistry(), names)
         self._next: asyncio.Task[_AtHand] | None = None  # while a batch is stored, the next is read
         self._oldest_ms = self._next_oldest_ms = 0
         self.metrics.behind_seconds.set_function(self._waited_s)

@@ -277,11 +277,17 @@ def histogram_family(metric: Metric, counts: Iterable[int], sum_value: float) ->
 
 
 class StageMetrics:
-    """What the customer stage counts and times."""
+    """What the customer stage counts and times.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        processors: of each it is said from the beginning that it failed never: an alarm sees no first failure else.
+    """
+
+    def __init__(self, registry: CollectorRegistry, processors: Iterable[str] = ()) -> None:
         self.records = counter(STAGE_RECORDS, registry)
         self.rejected = counter(STAGE_REJECTED, registry)
+        for processor in processors:
+            self.rejected.labels(processor, FAILED)
         self.batch_records = histogram(STAGE_BATCH, registry)
         self.processor_seconds = counter(PROCESSOR_SECONDS, registry)
         self.processor_events = counter(PROCESSOR_EVENTS, registry)
@@ -307,12 +313,18 @@ class StageMetrics:
 
 
 class SinkMetrics:
-    """What the sink counts and times."""
+    """What the sink counts and times.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        tables: of each it is said from the beginning that no row was refused: an alarm sees no first one else.
+    """
+
+    def __init__(self, registry: CollectorRegistry, tables: Iterable[str] = ()) -> None:
         self.rows = counter(SINK_ROWS, registry)
         self.inserts = counter(SINK_INSERTS, registry)
         self.refused = counter(SINK_REFUSED, registry)
+        for table in tables:
+            self.refused.labels(table)
         self.skipped = counter(SINK_SKIPPED, registry)
         self.retries = counter(SINK_RETRIES, registry)
         self.is_up = gauge(SINK_UP, registry)

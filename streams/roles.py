@@ -196,7 +196,7 @@ async def _start_behind(
         from streams.stage import CustomerStage
 
         stage = CustomerStage(fold, partitions=log_.partitions("events"), most_links=settings.most_links)
-        customers = StageApp(log_, stage, settings, StageMetrics(registry))
+        customers = StageApp(log_, stage, settings, StageMetrics(registry, [each.name for each in fold.processors]))
         await customers.start()
         stack.push_async_callback(customers.stop)
 

@@ -1,7 +1,7 @@
 """What the tests share, and what becomes of tests whose machine lacks something.
 
-A test says by a marker what it needs beside Python: `kafka`, `node` or `browser`. Where that is missing the test is
-skipped and the run says so in one line at its end; under CI=true it fails, so that nothing is left out unseen.
+A test says by a marker what it needs beside Python: `kafka`, `node`, `browser` or `promtool`. Where that is missing the
+test is skipped and the run says so in one line at its end; under CI=true it fails, so that nothing is left out unseen.
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ def _lacking_browser() -> str:
     return "" if any(shutil.which(name) for name in BROWSERS) else "Chromium"
 
 
+def _lacking_promtool() -> str:
+    return "" if shutil.which("promtool") else "Prometheus's promtool"
+
+
 NEEDS: dict[str, Callable[[], str]] = {
     "kafka": lru_cache(_lacking_kafka),
     "node": lru_cache(_lacking_node),
     "browser": lru_cache(_lacking_browser),
+    "promtool": lru_cache(_lacking_promtool),
 }
 
 

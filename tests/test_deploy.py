@@ -46,6 +46,41 @@ def settings_of(service: Any) -> Settings:
     return load_settings(environ=environment | {"TIDEWIRE_CONFIG": str(ROOT / "config")})
 
 
+def on_the_machine(compose: Any) -> list[Any]:
+    """Services that run in the network of the machine itself."""
+    return [service for service in compose["services"].values() if service.get("network_mode") == "host"]
+
+
+def listens_at(service: Any) -> tuple[str, str]:
+    """The address and the port at which a service of the machine's network listens."""
+    if service["image"] == OURS:
+        settings = settings_of(service)
+        return settings.host, str(settings.port)
+    if "grafana" in service["image"]:
+        return service["environment"]["GF_SERVER_HTTP_ADDR"], service["environment"]["GF_SERVER_HTTP_PORT"]
+    (address,) = [word for word in service["command"] if word.startswith("--web.listen-address=")]
+    host, _, port = address.partition("=")[2].rpartition(":")
+    return host, port
+
+
+def test_prometheus_asks_everybody_who_reports(compose: Any) -> None:
+    asked = {}
+    for job in yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())["scrape_configs"]:
+        for group in job["static_configs"]:
+            (target,) = group["targets"]
+            asked[group["labels"]["instance"]] = job["job_name"], target
+
+    reporting = {}
+    for name, service in services_of_ours(compose).items():
+        role = service["command"][0]
+        if role != "topics":
+            at_home = service.get("network_mode") == "host"
+            address = ":".join(listens_at(service)) if at_home else service["ports"][0].rpartition(":")[0]
+            reporting[name] = role, address
+
+    assert asked == reporting
+
+
 def test_every_command_is_one_of_ours(compose: Any) -> None:
     commands = [service["command"] for service in services_of_ours(compose).values()]
 
@@ -71,15 +106,12 @@ def test_nothing_listens_beyond_this_machine(compose: Any) -> None:
 
     assert published
     assert [port for port in published if not port.startswith("127.0.0.1:")] == []
-    for service in compose["services"].values():
-        if service.get("network_mode") == "host":
-            assert settings_of(service).host == "127.0.0.1"
+    assert {listens_at(service)[0] for service in on_the_machine(compose)} == {"127.0.0.1"}
 
 
 def test_no_two_services_publish_the_same_port(compose: Any) -> None:
     published = [port.split(":")[1] for service in compose["services"].values() for port in service.get("ports", [])]
-    on_the_machine = [service for service in compose["services"].values() if service.get("network_mode") == "host"]
-    published += [str(settings_of(service).port) for service in on_the_machine]
+    published += [listens_at(service)[1] for service in on_the_machine(compose)]
 
     assert len(published) == len(set(published))
 
@@ -271,19 +303,6 @@ def test_the_board_shows_every_metric_of_ours() -> None:
     assert missing == left_out
 
 
-def test_prometheus_asks_services_at_the_port_they_listen_on(compose: Any) -> None:
-    asked = yaml.safe_load((ROOT / "deploy/prometheus.yml").read_text())
-
-    targets = [target for job in asked["scrape_configs"] for of in job["static_configs"] for target in of["targets"]]
-
-    for target in targets:
-        name, port = target.split(":")
-        settings = settings_of(compose["services"][name])
-        assert (settings.host, str(settings.port)) == ("0.0.0.0", port)
-    roles = {compose["services"][target.split(":")[0]]["command"][0] for target in targets}
-    assert roles == {"collector", "worker", "sink"}
-
-
 def test_grafana_finds_its_board_and_its_source(compose: Any) -> None:
     provisioning = ROOT / "deploy/grafana/provisioning"
     source = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"][0]
@@ -292,6 +311,6 @@ def test_grafana_finds_its_board_and_its_source(compose: Any) -> None:
 
     mounted = dict(volume.split(":")[:2] for volume in compose["services"]["grafana"]["volumes"])
 
-    assert source["url"] == "http://prometheus:9090"
+    assert source["url"] == "http://" + ":".join(listens_at(compose["services"]["prometheus"]))
     assert {panel["datasource"]["uid"] for panel in board["panels"] if "datasource" in panel} == {source["uid"]}
     assert mounted["./deploy/grafana/dashboards"] == folder
