@@ -163,7 +163,7 @@ _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def murmur2(data: bytes) -> int:
     """Kafka's default hash of a key: 31 bits.
 

@@ -96,6 +96,10 @@ class BatchReading:
         return [tp for tp in self._marked if topics is None or tp in topics or tp.topic in topics]
 
     def _new_offset(self, tp: Any) -> int | None:
+        # Faust's streams note each batch that went through, past `ack`, and only Faust's own `_new_offset` takes the
+        # notes away again: they would stay for ever.
+        self._acked[tp].clear()  # type: ignore[attr-defined]
+        self._acked_index[tp].clear()  # type: ignore[attr-defined]
         return self._marked.get(tp)
 
     async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:

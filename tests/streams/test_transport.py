@@ -51,7 +51,8 @@ def test_what_the_reading_loop_uses_of_fausts_consumer_is_there():
     source = inspect.getsource(FaustConsumer)
 
     for used in ("def _wait_next_records", "_buffered_partitions", "_unacked_messages", "offset = self._new_offset(tp)",
-                 "self._filter_tps_with_pending_acks(topics)", "self._add_gap("):  # fmt: skip
+                 "self._filter_tps_with_pending_acks(topics)", "self._add_gap(", "self._acked_index[tp]",
+                 "self._acked[tp]"):  # fmt: skip
         assert used in source
 
 
@@ -85,7 +86,11 @@ async def _run(settings: Settings, app_events: range, log: Log) -> dict[int, int
     async with asyncio.timeout(60):
         while sum(app.worker.progress()) == 0 or await _behind(log, app):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+    await app._commit()
+    consumer = app.faust.consumer
+    noted = consumer._n_acked, sum(map(len, [*consumer._acked.values(), *consumer._acked_index.values()]))
     await app.stop()
+    assert noted[0] > 0 and noted[1] == 0  # Faust's streams note batches past `ack`, and nothing of it stays
     return await log.committed(GROUP, EVENTS)
 
 
