@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,7 +26,7 @@ from schemas.keyed import encode_state
 from schemas.rejected import decode_rejected
 from schemas.rows import decode_portrait, decode_table_row
 from streams.embedded import EmbeddedLog
-from streams.log import TP, LogUnavailable, Outgoing, Record
+from streams.log import TP, LogUnavailable, Outgoing, Record, partition_of
 from streams.metrics import StageMetrics
 from streams.stage import CustomerStage
 from streams.states import CHANGELOG
@@ -104,11 +105,13 @@ class Shop:
         await self.log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
 
     @asynccontextmanager
-    async def worker(self, fold: Fold | None = None, state: str = "state", stops: bool = True) -> AsyncIterator[Worker]:
+    async def worker(
+        self, fold: Fold | None = None, state: str = "state", stops: bool = True, hot_states: int = 100
+    ) -> AsyncIterator[Worker]:
         worker = Worker(
             self.log, CustomerStage(fold or Fold([TallyProcessor()]), partitions=PARTITIONS, most_links=100),
             folder=self.folder / state, reading=self.reading, metrics=StageMetrics(CollectorRegistry()),
-            checkpoint_records=1_000_000, checkpoint_ms=3_600_000, hot_states=100,
+            checkpoint_records=1_000_000, checkpoint_ms=3_600_000, hot_states=hot_states,
         )  # fmt: skip
         self.generation += 1
         self.newest = worker
@@ -378,6 +381,45 @@ async def test_a_timer_fires_once_after_it_is_due_and_not_before(shop: Shop):
     assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {"tea": 1}}
     (row,) = {(r := decode_table_row(record.value or b"")).version: r for record in await shop.all("rows")}.values()
     assert row.values == {"message": "tea", "fired": 1}
+
+
+@pytest.mark.parametrize("hot", [1_000, 5])
+async def test_of_many_timers_few_are_under_way_and_each_fires_once(shop: Shop, monkeypatch, hot: int):
+    """Whether or not the people are in memory, and however seldom the disk hears of what was handled."""
+    monkeypatch.setattr("streams.worker.MOST_TICKS", 20)
+    fold, people = Fold([ReminderProcessor()]), 150
+    events = [an_event(1, user=f"u{number}", message_id=f"tea{number}") for number in range(people)]
+    await shop.send(*events)
+    due_ms = events[0].received_ms + 60_000
+
+    async def ticks() -> Counter[str]:
+        return Counter(record.key.decode() for record in await shop.all(EVENTS) if record.headers and record.key)
+
+    async with shop.worker(fold, hot_states=hot) as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        rounds, are_more = 0, True
+        while are_more:
+            before = await ticks()
+            for _ in range(2):  # what is under way makes no room
+                are_more = await worker._send_ticks(due_ms)
+                await worker._sender.sent(worker._sender._handed_over)
+            sent = Counter(partition_of(key.encode(), PARTITIONS) for key in (await ticks() - before))
+            assert max(sent.values(), default=0) <= 20
+            await shop.feed(worker)
+            rounds += 1
+            if rounds % 3 == 0:
+                await worker.checkpoint()
+            assert rounds < 50
+        await worker.checkpoint()
+        assert not await worker._send_ticks(due_ms)
+
+    assert rounds > 2
+    fired = [shown["reminders"]["fired"] for shown in (await shop.portraits()).values()]
+    assert sorted(name for each in fired for name in each) == sorted(f"tea{number}" for number in range(people))
+    assert {count for each in fired for count in each.values()} == {1}
+    if hot > people:
+        assert set((await ticks()).values()) == {1}
 
 
 async def test_a_timer_is_not_early_by_the_clock_of_the_log_when_that_of_the_worker_is_ahead(shop: Shop, monkeypatch):
