@@ -48,18 +48,24 @@ class Outbox:
         """How many dead letters, by processor and class of reason, since somebody last took them."""
         self._origin: str | Record = ""
         self._at_ms = 0
-        self._ordinal = 0
+        self._way = ""
+        self._decided = Counter[tuple[str, str]]()
         self._by = ""
         self._offset = -1
         self._sent = 0
 
-    def begin(self, origin: str | Record, at_ms: int) -> None:
-        """From here on everything follows from the input record `origin`: it, or its `topic-partition@offset`."""
-        self._origin, self._at_ms, self._ordinal = origin, at_ms, 0
+    def begin(self, origin: str | Record, at_ms: int, way: str = "") -> None:
+        """From here on everything follows from the input record `origin`: it, or its `topic-partition@offset`.
+
+        Args:
+            way: tells apart what follows from one record at one person by several messages.
+        """
+        self._origin, self._at_ms, self._way = origin, at_ms, way
 
     def speak(self, by: str, offset: int) -> None:
         """From here on messages are sent by the record of key `by`, on the record of its partition at `offset`."""
         self._by, self._offset, self._sent = by, offset, 0
+        self._decided.clear()
 
     @property
     def origin(self) -> str:
@@ -79,10 +85,11 @@ class Outbox:
         self._put("events", message.to.encode(), encode_internal(message), HEADERS, partition)
 
     def decide(self, person: str, processor: str, decision: Decision) -> None:
-        self._ordinal += 1
+        cause = self.origin, self._way
+        self._decided[cause] += 1
         line = LedgerLine(
-            # One record may cause messages to several keys, and each of them decides for itself.
-            id=effect_id(self.origin, self._by, processor, self._ordinal),
+            # One record may cause messages to several keys, and several to one: with each it is decided anew.
+            id=effect_id(*cause, self._by, processor, self._decided[cause]),
             workspace=person.partition("/")[0], person=person, at=from_ms(self._at_ms), processor=processor,
             kind=decision.kind, about=decision.about, cause=self.origin, facts=decision.facts,
         )  # fmt: skip

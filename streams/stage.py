@@ -346,7 +346,7 @@ class CustomerStage:
                 self.counts["replayed"] += 1
                 return
             customer.heard[message.by] = message.seq
-        out.begin(message.origin or record, message.at_ms or record.timestamp_ms)
+        out.begin(message.origin or record, message.at_ms or record.timestamp_ms, _way(message))
         out.speak(key, record.offset)
         is_shown = True  # a portrait says nothing of segments
         match message:
@@ -413,7 +413,7 @@ class CustomerStage:
             else:
                 assert isinstance(late, Forward)
                 self._apply(key, customer, Arrival.of(late), out)
-        out.begin(message.origin, message.at_ms)
+        out.begin(message.origin, message.at_ms, _way(message))
         pay_debts(customer, out)
         if customer.redirect:
             hand_over(key, customer, customer.redirect, out)
@@ -506,6 +506,13 @@ def _put(done: Done, key: str, part_key: str, version: int, out: Outbox) -> None
             out.row(part_key, version, effect)
         else:
             out.decide(key, processor.name, effect)
+
+
+def _way(message: Internal) -> str:
+    """Which message it was, of those that follow from one record. A forwarded event is the record itself."""
+    if isinstance(message, Forward):
+        return ""
+    return f"{message.__struct_config__.tag} {message.by} {message.seq[1]}"
 
 
 @lru_cache(maxsize=4096)

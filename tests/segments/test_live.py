@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -78,6 +79,19 @@ class Shop(World):
     def members(self, segment: str) -> set[str]:
         return {key.removeprefix("w/") for owner in self.owners for key, customer in owner.records.items()
                 if segment in customer.segments}  # fmt: skip
+
+    def balance(self) -> dict[tuple[str, str], int]:
+        """How much more often each person joined a segment than left it, by the ledger; who is even is left out."""
+        balance = Counter[tuple[str, str]]()
+        for line in self.decisions.values():
+            if line.kind in ("joined", "left"):
+                balance[line.person, line.about] += 1 if line.kind == "joined" else -1
+        return {each: count for each, count in balance.items() if count}
+
+    def now_in(self) -> dict[tuple[str, str], int]:
+        """Who is in what, each once."""
+        return {(key, name): 1 for owner in self.owners for key, customer in owner.records.items()
+                for name in customer.segments}  # fmt: skip
 
     def memberships(self) -> dict[tuple[str, object], bool]:
         """Which rows of `memberships` there are, and whether they still stand."""
@@ -236,6 +250,19 @@ def test_a_clock_that_goes_back_changes_no_answer():
     assert shop.members("buyers") == set()
 
 
+def test_an_event_and_the_merge_that_it_causes_are_two_decisions():
+    """Both follow from one record, and are about one person."""
+    shop = Shop(lead={"did": "Signed Up"}, visitor={"did": "Seen"})
+    shop.did("", "Seen", anonymous="x")
+
+    shop.did("ann", "Signed Up", anonymous="x")
+
+    assert sorted(shop.ledger("joined")) == [
+        ("a:x", "visitor", "event"), ("u:ann", "lead", "event"), ("u:ann", "visitor", "absorb")
+    ]  # fmt: skip
+    assert shop.balance() == shop.now_in()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_crashes_change_nothing(seed: int):
     """Whatever is done again after a crash is decided again as it was, under the same ids."""
@@ -245,8 +272,11 @@ def test_crashes_change_nothing(seed: int):
         shop.define(buyers=BUYERS, sleepers=SLEEPERS, chain={"segment": "buyers"})
         for number in range(30):
             shop.clock_ms += HOUR_MS
-            user = f"u{number % 4}"
+            user, anonymous = (f"u{number % 4}", "") if number % 3 else ("", f"a{number % 4}")
+            if number % 10 == 9:
+                user, anonymous = f"u{number % 4}", f"a{number % 4}"
             event = Event(message_id=f"m{number}", type="track", workspace="w", source="shop", user_id=user,
+                          anonymous_id=anonymous,
                           timestamp=from_ms(shop.clock_ms), received_at=from_ms(shop.clock_ms),
                           event="Order Completed" if number % 3 else "Seen")  # fmt: skip
             shop.send(event)
@@ -254,6 +284,8 @@ def test_crashes_change_nothing(seed: int):
         shops.append(shop)
 
     quiet, shaken = shops
+    for shop in shops:
+        assert shop.balance() == shop.now_in()
     assert shaken.decisions == quiet.decisions
     assert shaken.memberships() == quiet.memberships()  # an older row that is written again hides no newer one
     assert [shaken.members(name) for name in ("buyers", "sleepers", "chain")] == [
