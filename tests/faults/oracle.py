@@ -383,8 +383,23 @@ def _of_events(sections: Json) -> Json:
     return {name: section for name, section in sections.items() if name not in ("segments", "rfm", "company")}
 
 
+_UNEVEN = """
+SELECT key, segment, sum(n) AS more
+FROM (
+    SELECT recorded_for AS key, about AS segment, if(kind = 'joined', 1, -1) AS n FROM decisions FINAL
+    WHERE processor = 'segments' AND kind IN ('joined', 'left')
+    UNION ALL SELECT key, segment, -1 AS n FROM memberships FINAL
+)
+GROUP BY key, segment HAVING more != 0 ORDER BY key, segment
+"""
+
+
 def _judge_segments(found: _Findings, cluster: Cluster) -> None:
-    """Who is in each segment live, against SQL over the events: where segments are live and everybody was judged."""
+    """Who is in each segment live, against the ledger, and against SQL over the events where segments are live and
+    everybody was judged."""
+    with cluster.asking() as ask:
+        found.differ("who is in a segment did not join it once more than she left it, by the ledger",
+                     [f"{row['key']}: {row['segment']}, {row['more']:+}" for row in ask(_UNEVEN)])  # fmt: skip
     known = cluster.ask_log(_known)
     if known.pending(ZONE):
         return
