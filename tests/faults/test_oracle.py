@@ -14,14 +14,18 @@ import pytest
 
 from processors.fold import Fold
 from processors.registry import load_processors
+from processors.segments import Segments
 from schemas.event import encode_event
 from schemas.intake import Arrival, read_event
 from schemas.times import from_ms
+from sinks.analytics import Analytics
+from sinks.migrate import migrate
 from streams.log import Record, partition_of
 from tests.faults import oracle
 from tests.faults.machine import People
 from tests.faults.oracle import Truth, truth_of
 from tests.faults.traffic import Ledger, Request, shop_story
+from tests.sinks.conftest import chdb  # noqa: F401 - a fixture
 
 ARRIVAL = Arrival(workspace="w", source="shop", received_at=from_ms(1_800_000_000_000))
 
@@ -156,3 +160,23 @@ class TestItSees:
         oracle._judge_decisions(found, truth, [line, {**line, "id": "2"}])
 
         assert (found.lost, found.doubled) == (0, 1)
+
+
+async def test_a_decision_that_the_ledger_lacks_is_seen(chdb: Analytics) -> None:  # noqa: F811
+    await migrate(chdb, Segments.tables)
+    told = [("ann", "joined"), ("ann", "left"), ("ann", "joined"), ("bob", "joined"), ("bob", "left"), ("eve", "left")]
+    for number, (person, kind) in enumerate(told):
+        await chdb.command(
+            "INSERT INTO decisions (workspace, id, recorded_for, at, processor, kind, about, cause, facts) SELECT 'w', "
+            "{id:String}, {person:String}, now(), 'segments', {kind:String}, 'buyers', 'events-0@1', '{}'",
+            {"id": str(number), "person": person, "kind": kind},
+        )
+    for person in ("ann", "kim"):
+        await chdb.command(
+            "INSERT INTO memberships (workspace, key, segment, definition, since, version) SELECT 'w', "
+            "{person:String}, 'buyers', 1, now(), 1", {"person": person},
+        )  # fmt: skip
+
+    assert await chdb.query(oracle._UNEVEN) == [
+        {"key": "eve", "segment": "buyers", "more": -1}, {"key": "kim", "segment": "buyers", "more": -1}
+    ]  # fmt: skip
