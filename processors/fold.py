@@ -183,7 +183,11 @@ class Fold:
         states = self.states(parts, name) if slot is not None else ()
         if slot is None or not states:
             return [None] * len(fields)
-        return [_attribute(slot, field, states) for field in fields]
+        attribute = slot.processor.attribute
+        try:
+            return [attribute(field, states) for field in fields]
+        except Exception:  # then one by one: a fault costs only the value that has it
+            return [_attribute(slot, field, states) for field in fields]
 
     def states(self, parts: Mapping[str, Part], name: str) -> list[Any]:
         """The live states of processor `name` in all parts that have one, in the order in which they are merged."""
