@@ -53,6 +53,10 @@ class _Hot(dict[str, S]):
         """A state, if it is hot."""
         return dict.get(self, key)
 
+    def lose(self) -> None:
+        """Load no more: whose it was is free at once, and not only when somebody looks for garbage."""
+        del self._load
+
 
 class PartitionStates(Generic[S]):
     """The states of one partition, in memory and on disk. See `streams.worker.States`.
@@ -266,7 +270,10 @@ class PartitionStates(Generic[S]):
         return self._store.size()
 
     def close(self) -> None:
+        """Close the store, and let go of the states. Nothing else may be asked of it any more."""
         self._store.close()
+        self.forget()
+        self._hot.lose()
 
     # --- recovery
 

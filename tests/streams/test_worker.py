@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -381,6 +383,25 @@ async def test_a_timer_fires_once_after_it_is_due_and_not_before(shop: Shop):
     assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {"tea": 1}}
     (row,) = {(r := decode_table_row(record.value or b"")).version: r for record in await shop.all("rows")}.values()
     assert row.values == {"message": "tea", "fired": 1}
+
+
+async def test_a_partition_that_is_given_up_is_out_of_memory_at_once(shop: Shop):
+    """A worker that sees many owners come and go looks for garbage once in hours, if ever."""
+    await shop.send(*(an_event(number, user=f"u{number}") for number in range(50)))
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+        states = [weakref.ref(owned.states) for owned in worker._owned.values()]
+        stores = [weakref.ref(owned.states._store) for owned in worker._owned.values()]
+        gc.collect()
+        gc.disable()
+        try:
+            await worker.release(range(PARTITIONS))
+            gone = [each() is None for each in (*states, *stores)]
+        finally:
+            gc.enable()
+
+    assert gone == [True] * 2 * PARTITIONS
 
 
 @pytest.mark.parametrize("hot", [1_000, 5])
