@@ -21,10 +21,12 @@ _SIZES = """
 SELECT segment, count() AS members FROM memberships FINAL
 WHERE workspace = {workspace:String} AND ({name:String} = '' OR segment = {name:String}) GROUP BY segment
 """
+# A decision that is stored twice has one id. Counting ids reads a part of the ledger; FINAL would read all of it, and a
+# hash of 64 bits, in a million once in ten million times the same, takes a fifth of the time of the texts.
 _FLOW = """
-SELECT about AS segment, toDate(at, {zone:String}) AS day, countIf(kind = 'joined') AS joined,
-    countIf(kind = 'left') AS left
-FROM decisions FINAL
+SELECT about AS segment, toDate(at, {zone:String}) AS day, uniqExactIf(cityHash64(id), kind = 'joined') AS joined,
+    uniqExactIf(cityHash64(id), kind = 'left') AS left
+FROM decisions
 WHERE workspace = {workspace:String} AND processor = 'segments' AND kind IN ('joined', 'left')
     AND ({name:String} = '' OR about = {name:String}) AND at >= toDateTime({since:String}, {zone:String})
 GROUP BY segment, day
@@ -40,10 +42,12 @@ GROUP BY segment
 _FRESHNESS = """
 SELECT count() AS changes, quantiles(0.5, 0.99)(dateDiff('millisecond', began, stored_at)) AS took_ms
 FROM (
-    SELECT stored_at, if(facts.why::String = 'time', parseDateTime64BestEffortOrZero(facts.due::String, 3), at) AS began
-    FROM decisions FINAL
+    SELECT min(d.stored_at) AS stored_at,
+        any(if(facts.why::String = 'time', parseDateTime64BestEffortOrZero(facts.due::String, 3), at)) AS began
+    FROM decisions AS d
     WHERE workspace = {workspace:String} AND processor = 'segments' AND kind IN ('joined', 'left')
         AND facts.why::String IN ('event', 'time') AND about = {name:String} AND at >= now() - INTERVAL 1 DAY
+    GROUP BY id
 )
 """
 
@@ -105,8 +109,8 @@ async def freshness(analytics: Analytics, workspace: str, name: str) -> dict[str
 # --- one segment
 
 _CAUSES = """
-SELECT kind, facts.why::String AS why, facts.event::String AS event, count() AS times, max(at) AS last
-FROM decisions FINAL
+SELECT kind, facts.why::String AS why, facts.event::String AS event, uniqExact(cityHash64(id)) AS times, max(at) AS last
+FROM decisions
 WHERE workspace = {workspace:String} AND processor = 'segments' AND kind IN ('joined', 'left') AND about = {name:String}
     AND at >= toDateTime({since:String}, {zone:String})
 GROUP BY kind, why, event ORDER BY times DESC, kind, why, event LIMIT {most:UInt32}
@@ -140,7 +144,7 @@ FROM person_list WHERE workspace = {workspace:String} AND person IN {keys:Array(
 """
 _JOINED = """
 SELECT recorded_for AS person, argMax(facts.why::String, at) AS why, argMax(facts.event::String, at) AS event
-FROM decisions FINAL
+FROM decisions
 WHERE workspace = {workspace:String} AND recorded_for IN {keys:Array(String)} AND processor = 'segments'
     AND kind = 'joined' AND about = {name:String}
 GROUP BY person
