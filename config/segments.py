@@ -169,7 +169,7 @@ def _mend(problem: Problem) -> str:
 
 
 def _said(path: tuple[str | int, ...], what: str, value: Any) -> str:
-    got = "" if value is None else f"; got {shown(value)}"
+    got = "" if value is None else "; got " + (shown(value) or '""')
     return f'"{".".join(map(str, path))}": {what}{got}.'
 
 

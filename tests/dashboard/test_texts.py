@@ -13,6 +13,8 @@ import pytest
 import yaml
 from jinja2 import Environment, nodes
 
+from config.segments import parse_segment
+from schemas.errors import ConfigError
 from web.dashboard.language import LANGUAGES, Language, catalogue
 from web.dashboard.site import FOLDER, STATIC
 
@@ -61,6 +63,28 @@ def test_refusals_keep_what_varies_when_they_are_translated() -> None:
     assert Language("zh").refusal("userId must have at most 256 characters") == "userId 最多 256 个字符"
     assert Language("zh").refusal("a reason of somebody's own processor") == "a reason of somebody's own processor"
     assert Language("en").refusal("Send both.") == "Send both."
+
+
+@pytest.mark.parametrize("when", [
+    "{trait: plan}", "{trait: plan, is: 1, is_not: 2}", "{trait: plan, is: 2026-01-01}", "{trait: a..b, is: 1}",
+    "{trait: plan, at_least: 1.0e+20}", "{trait: plan, between: [5, 1]}", "{trait: plan, exists: maybe}",
+    "{trait: plan, one_of: []}", "{trait: plan, contains: 5}", "{trait: plan, is: [1]}", "{did: ''}", '{did: "a\\0b"}',
+    "{did: A, since: soon}", "{did: A, within: 0 days}", "{did: A, within: 9999 days}", "{did: A, within: soon}",
+    "{did: A, exactly: 1001}", "{did: A, at_least: -1}", "{did: A, at_least: 0}", "{did: A, at_least: two}",
+    "{did: A, at_least: 1, at_most: 2}", "{did: A, within: 1 day, since: 2026-01-01}", "{did: A, which: second}",
+    "{did: A, which: last}", "{did: A, longer_ago: 1 day}", "{did: A, total: {of: x}}", "{did: A, nonsense: 1}",
+    "{did: A, where: {x: {within: 3 days}}}", "{sequence: [{did: A}]}",
+    "{sequence: [{did: A, within: 1 day}, {did: B}]}", "{sequence: [{did: A}, {did: B, within: 2 calendar days}]}",
+    "{sequence: [{did: A}, {did: B}, {did: C}, {did: D}, {did: E}]}",
+    "{segment: X y}", "{attribute: orders, is: 1}", "[a]", "x", "{not: " * 13 + "{did: A}" + "}" * 13,
+    "{any: [" + ",".join(["{did: A}"] * 205) + "]}", "&a {not: *a}",
+])  # fmt: skip
+def test_what_is_wrong_with_a_condition_is_said_in_chinese_too(when: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_segment("new", f"when: {when}")
+
+    for text in filter(None, (caught.value.what, caught.value.mend)):
+        assert re.search("[\u4e00-\u9fff]", Language("zh").refusal(text)), text
 
 
 def test_chinese_texts_are_set_with_chinese_signs() -> None:
