@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sinks.parity.run import Fuzzed
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the segment.")]
-FUZZED_AT_ONCE = 25  # worlds, between two reports
 SHOWN_DIFFERENCES = 20
 
 
@@ -212,8 +211,6 @@ def fuzz(
         print(json.dumps({"cases": found.cases, "seed": seed, "differences": len(found.differences),
                           "first": [str(each) for each in found.differences[:SHOWN_DIFFERENCES]]}))  # fmt: skip
     else:
-        for each in found.differences[:SHOWN_DIFFERENCES]:
-            print(each)
         print(f"{found.cases:,} cases, {len(found.differences)} differences")
     if found.differences:
         raise typer.Exit(1)
@@ -222,9 +219,12 @@ def fuzz(
 async def _fuzz(cases: int, seed: int, *, is_quiet: bool) -> Fuzzed:
     from sinks.parity.run import Fuzzed, fuzz
 
-    found = Fuzzed(0, [])
+    found, shown = Fuzzed(0, []), 0
     async for found in fuzz(cases, seed):
         if not is_quiet:
+            for each in found.differences[shown:SHOWN_DIFFERENCES]:  # at once: many cases take hours
+                print(f"\r{each}", flush=True)
+            shown = len(found.differences)
             typer.echo(f"\r{found.cases:,} of {cases:,} cases", err=True, nl=False)
     if not is_quiet:
         typer.echo("", err=True)
