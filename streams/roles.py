@@ -101,18 +101,28 @@ class Running:
         await self._stopping.wait()
 
 
-_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1  # of glibc's malloc.h
-LARGE_BYTES = 256 * 1024  # a piece of so many gets pages of its own, which are given back with it
+_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+GIVE_BACK_EVERY_S = 30.0
 
 
 def share_memory() -> None:
-    """Let threads share two heaps, without what is large. glibc gives each thread its own, and none gives back what one
-    large batch once took; so a process with many threads grows for hours. To be called before there are any."""
+    """Let threads share two heaps. glibc gives each its own, so that a process with many threads grows for hours. To be
+    called before there are any."""
     if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_ARENA_MAX, 2)
-        libc.mallopt(_MMAP_THRESHOLD, LARGE_BYTES)  # without this it grows with the first large piece that is freed
-        libc.mallopt(_TRIM_THRESHOLD, 16 * LARGE_BYTES)
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
+
+
+def give_back_memory() -> None:
+    """Give back the pages of the heaps that nobody uses. glibc does so at a heap's end alone, and keeps for ever what
+    one large batch once took before something small that stayed."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+async def _keep_small() -> None:
+    while True:
+        await asyncio.sleep(GIVE_BACK_EVERY_S)
+        await asyncio.to_thread(give_back_memory)
 
 
 async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None = None) -> None:
@@ -152,6 +162,8 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
             _write_run_file(settings.data, RunFile(pid=os.getpid(), url=url, token=token), stack)
         await _serve(app, listener, stack, running)
         spare_the_collector()
+        keeping_small = asyncio.create_task(_keep_small(), name="memory")
+        stack.push_async_callback(_ended, keeping_small)
         if ready is not None:
             await ready(running)
         await running.stopped()
