@@ -101,15 +101,18 @@ class Running:
         await self._stopping.wait()
 
 
-_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3  # of glibc's malloc.h
+LARGE_BYTES = 256 * 1024  # a piece of so many gets pages of its own, which are given back with it
 GIVE_BACK_EVERY_S = 30.0
 
 
 def share_memory() -> None:
-    """Let threads share two heaps. glibc gives each its own, so that a process with many threads grows for hours. To be
-    called before there are any."""
+    """Let threads share two heaps, without what is large. glibc gives each thread its own, so that a process with many
+    grows for hours. To be called before there are any."""
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_ARENA_MAX, 2)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_ARENA_MAX, 2)
+        libc.mallopt(_MMAP_THRESHOLD, LARGE_BYTES)  # without this it grows with the first large piece that is freed
 
 
 def give_back_memory() -> None:

@@ -48,8 +48,10 @@ def test_threads_share_two_heaps() -> None:
 
 GIVE_BACK = """
 import ctypes, sys
-from streams.roles import give_back_memory
+from streams.roles import give_back_memory, share_memory
 
+if sys.argv[1] == "shared":
+    share_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes = [ctypes.c_size_t]
@@ -83,3 +85,4 @@ def kept_kb(how: str) -> int:
 def test_what_large_batches_took_is_given_back() -> None:
     assert kept_kb("kept") > 15_000
     assert kept_kb("given back") < 2_000
+    assert kept_kb("shared") < 2_000  # what is large never was there
