@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.dashboard.conftest import ROOT, Visitor, World
+from tests.dashboard.conftest import Visitor, World
 from tests.dashboard.world import TOKEN
+from tests.npm import node_modules
 
 pytestmark = [pytest.mark.browser, pytest.mark.node, pytest.mark.slow]
 
@@ -26,16 +25,8 @@ PHONE = {"width": 360, "height": 780}
 @pytest.fixture(scope="module")
 def axe() -> str:
     """The source of axe-core, installed once and kept."""
-    place = ROOT / ".cache" / "node" / f"axe-core-{AXE}"
-    source = place / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.exists():
-        place.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["npm", "install", "--ignore-scripts", "--no-save", "--no-audit", "--no-fund", "--prefix", str(place),
-             f"axe-core@{AXE}"],
-            check=True, capture_output=True, timeout=300,
-        )  # fmt: skip
-    return Path(source).read_text()
+    source = node_modules(f"axe-core-{AXE}", [f"axe-core@{AXE}"]) / "axe-core" / "axe.min.js"
+    return source.read_text()
 
 
 def pages_of(world: World) -> list[str]:
