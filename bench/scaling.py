@@ -27,7 +27,7 @@ from tests.faults.machine import Process
 from tests.faults.watch import Progress
 from tests.kafka_broker import Kafka, missing
 
-BACKLOG, QUICK_BACKLOG = 2_500_000, 500_000
+BACKLOG, QUICK_BACKLOG = 2_500_000, 1_500_000
 PERSONS = 20_000
 SECONDS, QUICK_SECONDS = 15.0, 1.0
 SETTLING = 0.2  # of these seconds pass after a change, before the clock runs
