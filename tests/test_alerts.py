@@ -137,6 +137,11 @@ def rules() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in group["rules"]}
 
 
+def promtool(*words: str | Path) -> None:
+    done = subprocess.run(["promtool", *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_alarm_is_tried() -> None:
     assert [case.alert for case in CASES] == [*rules()]
 
@@ -158,9 +163,7 @@ def test_an_alarm_fires_and_says_why_and_is_quiet_on_a_good_day(case: Case, tmp_
     asked = tmp_path / "tests.yml"
     asked.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
 
-    done = subprocess.run(["promtool", "test", "rules", str(asked)], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("test", "rules", asked)
 
 
 @pytest.mark.promtool
@@ -169,6 +172,4 @@ def test_prometheus_reads_its_settings(tmp_path: Path) -> None:
     asked = tmp_path / "prometheus.yml"
     asked.write_text(settings)
 
-    done = subprocess.run(["promtool", "check", "config", str(asked)], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "config", asked)
