@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,34 @@ def test_what_large_batches_took_is_given_back() -> None:
     assert kept_kb("kept") > 15_000
     assert kept_kb("given back") < 2_000
     assert kept_kb("shared") < 2_000  # what is large never was there
+
+
+AGAIN_AND_AGAIN = """
+import asyncio, sys
+from pathlib import Path
+
+from config.settings import Settings
+from streams import roles
+
+times = 0
+
+def count():
+    global times
+    times += 1
+
+async def until_twice(running):
+    async with asyncio.timeout(20):
+        while times < 2:
+            await asyncio.sleep(0.01)
+    running.stop()
+
+roles.give_back_memory, roles.GIVE_BACK_EVERY_S = count, 0.01
+asyncio.run(roles.run(Settings(data=Path(sys.argv[1]), port=0), frozenset({"collector"}), ready=until_twice))
+"""
+
+
+def test_a_process_gives_back_again_and_again(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", AGAIN_AND_AGAIN, str(tmp_path)], capture_output=True, text=True,
+                          check=False)  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
