@@ -93,6 +93,7 @@ def print_person(found: Mapping[str, Any]) -> None:
                         for each in found.get("identities") or ()]),
         ("Events", [{"event": each["event"], "count": each["count"], "first": each["first"], "last": each["last"]}
                     for each in found.get("events") or ()]),
+        ("Segments", [{"segment": each["segment"], "since": each["since"]} for each in found.get("segments") or ()]),
         ("Newest", [{"at": each.get("timestamp"), "event": each.get("event") or each.get("name") or each.get("type"),
                      "source": each.get("source"), "messageId": each.get("messageId")}
                     for each in found.get("timeline") or ()]),

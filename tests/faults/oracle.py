@@ -380,7 +380,7 @@ def _judge_portraits(found: _Findings, truth: Truth, people: list[Json]) -> None
 
 def _of_events(sections: Json) -> Json:
     """Without what depends on definitions, on other people and on time."""
-    return {name: section for name, section in sections.items() if name not in ("segments", "rfm", "company")}
+    return {name: section for name, section in sections.items() if name not in ("rfm", "company")}
 
 
 _UNEVEN = """

@@ -100,6 +100,10 @@ def test_from_the_file_to_the_proof(folder: Path, up: Up):
     assert [(row["person"], row["why"], row["version"]) for row in caused] == [
         ("default/u:ann", "event", 1), ("default/u:bob", "definition", 2)]  # fmt: skip
 
+    # What is said of a person names her segments.
+    assert {row["segment"] for row in up.ask("person", "bob", "--json").json["segments"]} == {"buyers", "old"}
+    assert "old" in up.ask("person", "bob").out.partition("Segments")[2]
+
     # The page of commands: list, show.
     row = next(row for row in up.ask("segments", "list", "--json").rows if row["name"] == "buyers")
     assert (row["members"], row["joined_today"], row["left_today"], row["version"]) == (2, 2, 0, 2)

@@ -39,6 +39,7 @@ from web.dashboard.queries import overview as overview_queries
 from web.dashboard.queries import person as person_queries
 from web.dashboard.queries import rejected as queries
 from web.dashboard.queries.partitions import stopped_partitions
+from web.dashboard.queries.segments import segments_of
 from web.dashboard.site import Site
 
 LARGEST_BODY_BYTES = 1024 * 1024
@@ -124,6 +125,7 @@ async def person(request: Request) -> Any:
         "identities": found.identities,
         "events": found.counts,
         "orders": await commerce.orders_of(found.person),
+        "segments": await segments_of(site.analytics, split_key(found.person.key)[0], found.person.key),
         "timeline": [person_queries.body_of(row) for row in timeline.rows],
     }
 
