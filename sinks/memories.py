@@ -11,7 +11,7 @@ import msgspec
 from processors.memories import Memory
 from processors.selectors import Selector
 from processors.values import Zone, found
-from sinks.analytics import Analytics
+from sinks.analytics import LONGEST_QUERY_S, Analytics
 from sinks.conditions import memories_sql
 
 KEYS_OF_LOT = 20_000  # person keys of one query, about
@@ -49,13 +49,18 @@ async def read_memories(
 
 
 async def memories_of(
-    analytics: Analytics, selectors: Sequence[Selector], zone: Zone, keys: Sequence[str]
+    analytics: Analytics,
+    selectors: Sequence[Selector],
+    zone: Zone,
+    keys: Sequence[str],
+    *,
+    longest_s: float = LONGEST_QUERY_S,
 ) -> dict[str, dict[str, Memory]]:
     """The memories of some keys, by key and selector."""
     if not selectors:
         return {}
     sql, parameters = memories_sql(selectors, zone, keys)
-    rows = await analytics.query(sql, {**parameters, "lots": 1, "lot": 0})
+    rows = await analytics.query(sql, {**parameters, "lots": 1, "lot": 0}, longest_s=longest_s)
     return {row["key"]: _memories(selectors, row) for row in rows}
 
 

@@ -21,7 +21,7 @@ from schemas.times import from_ms
 from sinks.analytics import Analytics
 from sinks.conditions import people_sql
 from sinks.events import event_columns
-from sinks.memories import memories_of
+from sinks.memories import LONGEST_S, memories_of
 from sinks.migrate import migrate
 from sinks.parity.naive import Naive
 from sinks.parity.worlds import Person, Told, World, a_world
@@ -182,7 +182,7 @@ async def differences(analytics: Analytics, world: World) -> AsyncIterator[Diffe
     naive = {person.key: naive_members(world, person) for person in heard_of}
     for name, definition in definitions.items():
         query = people_sql(definition.when, definitions, workspace=world.workspace, now_ms=world.now_ms, zone=zone)
-        sql = {row["person"] for row in await analytics.query(*query)}
+        sql = {row["person"] for row in await analytics.query(*query, longest_s=LONGEST_S)}
         for person in heard_of:
             answers = name in live[person.key], person.key in sql, name in naive[person.key]
             if len(set(answers)) > 1:
@@ -197,6 +197,6 @@ async def forgotten(analytics: Analytics, world: World) -> list[str]:
     for person in world.everybody:
         for told in person.told:
             rules.remember(live.setdefault(told.key, Memories()), told.event)
-    read = await memories_of(analytics, list(rules.selectors.values()), zone, [*live])
+    read = await memories_of(analytics, list(rules.selectors.values()), zone, [*live], longest_s=LONGEST_S)
     return [f"{world.workspace} {key}: remembered {live[key].of}, read {read.get(key, {})}"
             for key in sorted(live) if live[key].of != read.get(key, {})]  # fmt: skip

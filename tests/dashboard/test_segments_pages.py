@@ -22,6 +22,8 @@ from tests.dashboard.conftest import World
 from tests.dashboard.payloads import PAYLOADS
 from tests.dashboard.test_pages import eventually, rows_of, sql, text_of
 from tests.dashboard.world import SEGMENTS
+from web.dashboard.language import LANGUAGES, catalogue
+from web.dashboard.pages.segments import REASONS, reason_of
 from web.dashboard.written import changed, title_of, yaml_of
 
 Worlds = Callable[[str], World]
@@ -410,3 +412,16 @@ def test_a_title_is_in_the_language_of_the_page_where_there_is_one(
     title: dict[str, str], language: str, shown: str
 ) -> None:
     assert title_of(a_said({"did": "A"}, title=title), language) == shown
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [("event", "event"), ("time", "time"), ("definition", "definition"), ("backfill", "definition"),
+     ("company", "company"), ("merge", "identity"), ("absorb", "identity"), ("release", "identity"),
+     ("unmerge", "identity")],
+)  # fmt: skip
+def test_a_cause_of_the_ledger_has_a_name_on_the_pages(why: str, reason: str) -> None:
+    assert reason_of(why) == reason
+    for language in LANGUAGES:
+        texts = catalogue(language)
+        assert all(texts[f"{kind}.{each}"] for kind in ("cause", "cause_text") for each in REASONS)

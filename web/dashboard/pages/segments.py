@@ -30,7 +30,7 @@ from web.dashboard.written import DiffLine, changed, title_of, yaml_of
 BY = "dashboard"
 LONGEST_SEARCH = 200
 TOP_EVENTS = 8
-REASONS = ("event", "time", "definition", "identity")
+REASONS = ("event", "time", "definition", "company", "identity")
 
 
 class Line(NamedTuple):
