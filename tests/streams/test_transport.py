@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import weakref
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.drivers import aiokafka as driver
 from prometheus_client import CollectorRegistry
@@ -17,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from config.settings import Settings
 from processors.fold import Fold
 from schemas.event import encode_event
+from streams import kafka_records
 from streams.app import StageApp
 from streams.grounds import open_log
 from streams.log import Log, Outgoing
@@ -63,6 +71,26 @@ def test_what_the_records_use_of_aiokafkas_fetcher_is_there():
                  "for msg in self._partition_records:", "consumer_record = self._consumer_record(tp, record)",
                  "self._aborted_transactions = sorted("):  # fmt: skip
         assert used in source
+
+
+@pytest.mark.parametrize("read", [0, 1, 3, 9])
+def test_a_fetch_that_is_thrown_away_is_freed_at_once(read: int) -> None:
+    builder = DefaultRecordBatchBuilder(magic=2, compression_type=0, is_transactional=0, producer_id=-1,
+                                        producer_epoch=-1, base_sequence=0, batch_size=10_000)  # fmt: skip
+    for number in range(5):
+        builder.append(number, 1_000 + number, b"key", b"value %d" % number, [])
+    fetched = kafka_records.Records(TopicPartition("t", 0), MemoryRecords(bytes(builder.build())), None, 2, None, None,
+                                    True, READ_COMMITTED)  # fmt: skip
+    taken = list(islice(fetched, read))
+    assert [record.value for record in taken] == [b"value 2", b"value 3", b"value 4"][:read]
+    assert fetched.next_fetch_offset == 2 + len(taken)
+    seen = weakref.ref(fetched)
+    gc.disable()
+    try:
+        del fetched
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_appender_uses_of_aiokafkas_batches_is_there():
