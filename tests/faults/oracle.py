@@ -1,11 +1,12 @@
 """The oracle: what must be there, worked out from topic `events` by a batch program that shares nothing with the
 customer stage but the pure processors, and compared with what is there.
 
-It reads all records, leaves out the stage's own messages, takes each message id once, finds out who is who by the rule
-alone (the earliest claim of a key wins), folds each key's events in the order of the log, and views together what
-belongs to one person. Beside that it counts orders and revenue by plain arithmetic over the JSON, without any
-processor. It knows nothing of offsets, fences, checkpoints, messages or merges in transit: so a mistake there cannot
-be a mistake here too.
+It reads all records, leaves out the stage's own messages, takes each message id once, finds out who is who by the
+rule alone (the earliest claim of a key wins), folds each key's events in the order of the log, and views together
+what belongs to one person. Only from whom a key was taken when people were parted it reads in the ledger, as that
+depends on the moment; that each such order is answered once, and all that follows from it, it works out. Beside that
+it counts orders and revenue by plain arithmetic over the JSON, without any processor. It knows nothing of offsets,
+fences, checkpoints, messages or merges in transit: so a mistake there cannot be a mistake here too.
 
 What is compared, by the numbers of the six points a run must hold:
 
@@ -77,6 +78,7 @@ class Truth:
         refused: message ids that no processor can use.
         unreadable: places of records that are no events.
         repeated: how many records were there before.
+        taken_from: by key, from whom it was taken.
         people: by person, what each processor shows of her, and her keys.
         rows: the rows of the processors' tables, by table, key and key columns, with the values of all columns.
         sums: by person, counted without processors.
@@ -88,6 +90,7 @@ class Truth:
         self.refused: set[str] = set()
         self.unreadable: list[str] = []
         self.repeated = 0
+        self.taken_from: Mapping[str, str] = {}
         self.people = People()
         self.rows: dict[RowKey, Json] = {}
         self.sums: dict[str, Sums] = {}
@@ -132,15 +135,16 @@ class Sums:
                     if order_id not in self.cancelled), Decimal(0))  # fmt: skip
 
 
-def truth_of(records: Iterable[Record], fold: Fold) -> Truth:
-    """What the records of topic `events` come to."""
+def truth_of(records: Iterable[Record], fold: Fold, taken_from: Mapping[str, str] | None = None) -> Truth:
+    """What the records of topic `events` come to. `taken_from` says by key from whom it was taken: that one's claims
+    are void, before and after."""
     truth = Truth()
+    truth.taken_from = taken_from = taken_from or {}
     events: dict[str, list[bytes]] = defaultdict(list)
     claims: dict[str, tuple[int, str, str]] = {}
     seen: set[tuple[str, str, int]] = set()
     for record in sorted(records, key=lambda record: (record.partition, record.offset)):
         if is_internal(record.headers):
-            assert not isinstance(decode_internal(record.value or b""), Unmerge), "the oracle knows no unmerges"
             continue
         try:
             event = decode_event(record.value)
@@ -160,8 +164,12 @@ def truth_of(records: Iterable[Record], fold: Fold) -> Truth:
         truth.owner[event.message_id] = event.key
         events[event.key].append(record.value or b"")
         for key, claim in _claims_of(event):
-            claims[key] = min(claim, claims.get(key, claim))
-    keys = sorted(events.keys() | claims.keys() | {holder for _, holder, _ in claims.values()})
+            holder = claim[1]
+            if key not in taken_from:
+                claims[key] = min(claim, claims.get(key, claim))
+            else:
+                assert holder == taken_from[key], f"{holder} claims {key} too: whose it is, the moment decides"
+    keys = sorted(events.keys() | claims.keys() | {holder for _, holder, _ in claims.values()} | taken_from.keys())
     for key in keys:
         truth.person_of[key] = _person(key, claims)
     _fold_people(truth, events, fold)
@@ -266,7 +274,7 @@ def judge(
 
     fold = Fold(load_processors(Path("config")))
     records = cluster.read("events")
-    truth = truth_of(records, fold)
+    truth = truth_of(records, fold, _judge_partings(found, cluster, records))
     letters = [json.loads(record.value or b"{}") for record in cluster.read("rejected")]
     _judge_log(found, ledger, records, truth, letters)
     del records, letters  # of a long run they are most of what is held
@@ -307,6 +315,21 @@ def _judge_log(
 
 
 _AS_SENT = ("type", "event", "name", "userId", "anonymousId", "previousId", "properties", "traits")
+
+
+def _judge_partings(found: _Findings, cluster: Cluster, records: Iterable[Record]) -> dict[str, str]:
+    """What the ledger says of orders to take a key from whoever holds it: by key, from whom it was taken."""
+    orders = [decode_internal(record.value or b"") for record in records if is_internal(record.headers)]
+    asked = Counter(order.to for order in orders if isinstance(order, Unmerge))
+    if not asked:
+        return {}
+    with cluster.asking() as ask:
+        told = ask("SELECT about AS key, facts.`from`::String AS holder FROM decision_log "
+                   "WHERE processor = 'identity' AND kind IN ('unmerged', 'unmerge_refused')")  # fmt: skip
+    answered = Counter(row["key"] for row in told)
+    found.lose("orders to part people were not answered", [*(asked - answered).elements()])
+    found.double("orders to part people were answered twice", [*(answered - asked).elements()])
+    return {row["key"]: row["holder"] for row in told if row["holder"]}
 
 
 def _judge_arithmetic(found: _Findings, truth: Truth) -> None:
@@ -453,7 +476,7 @@ def _judge_decisions(found: _Findings, truth: Truth, decisions: list[Json]) -> N
     merged = {row["about"] for row in decisions if row["kind"] == "merged"}
     held = {key for key, person in truth.person_of.items() if key != person}
     found.lose("merged keys have no decision", held - merged)
-    found.differ("decisions are about keys that nobody claims", merged - held)
+    found.differ("decisions are about keys that nobody claims", merged - held - truth.taken_from.keys())
 
 
 def _judge_rows(found: _Findings, truth: Truth, table: Table, rows: list[Json]) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
+from schemas.internal import HEADERS, Unmerge, encode_internal
+from schemas.keys import anonymous_key
+from streams.log import Log, Outgoing
 from tests.faults.cluster import Cluster, wait_for
 from tests.faults.machine import Process
 from tests.faults.proxy import Delay, Pass, Proxy
 from tests.faults.rows import Outcome, Scene, row
+from tests.faults.stories import PAIR, in_pairs
+from tests.faults.traffic import shop_story
 from tests.faults.watch import Progress
 
 FROZEN_S = 30.0
@@ -50,6 +57,39 @@ def everything_killed(scene: Scene) -> Outcome:
             scene.fault_over()
             up.ready()
     return scene.outcome(scene.settle())
+
+
+@row("3", "worker kill -9 while people are parted", limit_s=20)
+def killed_while_parting(scene: Scene) -> Outcome:
+    """Users are parted from devices that they were merged with, and workers are killed before, while and after the
+    parts travel back. Both go on; the user says again and again that the device is hers, and never gets it back."""
+    cluster = scene.cluster
+    asked: set[str] = set()
+    with scene.traffic(rate=600, batch=20, story=in_pairs(shop_story)) as traffic:
+        for kill in range(scene.size(2, 8)):
+            traffic.wait_for(1_500)
+            with scene.ledger.lock:
+                pairs = [each for each in scene.ledger.taken if each.startswith(PAIR) and each.count("-") == 1]
+            some = scene.rng.sample(sorted(set(pairs) - asked), len(set(pairs) - asked) // 2)
+            asked.update(some)
+            cluster.ask_log(partial(_part, some))
+            time.sleep(scene.rng.uniform(0, 0.5))
+            worker = cluster.workers[kill % 2]
+            worker.kill()
+            scene.fault_over()
+            worker.start()
+            worker.ready()
+    recovery_s = scene.settle()
+    (parted,) = cluster.query("SELECT uniq(about) AS keys FROM decision_log WHERE kind = 'unmerged'")[0]
+    few = f"only {parted['keys']} of {len(asked)} were parted" if parted["keys"] < len(asked) / 2 else ""
+    return scene.outcome(recovery_s, few)
+
+
+async def _part(pairs: Sequence[str], log: Log) -> None:
+    """Ask, as the page does, that devices stand for themselves again."""
+    orders = [Unmerge(to=anonymous_key("default", pair), origin=pair, at_ms=time.time_ns() // 1_000_000, asked_by="row")
+              for pair in pairs]  # fmt: skip
+    await log.append("events", [Outgoing(each.to.encode(), encode_internal(each), headers=HEADERS) for each in orders])
 
 
 @row("4", "worker frozen for 30 s, then awake", limit_s=20)

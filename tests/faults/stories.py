@@ -42,6 +42,39 @@ def crowded(story: Story, share: float) -> Story:
     return told
 
 
+# --- people who are parted
+
+PAIR = "pair"  # begins the message ids by which a device and a user become one
+
+
+def in_pairs(story: Story, share: float = 0.3) -> Story:
+    """This share of all events is of devices that one user each has, and nobody else: `a:<pair>` and `u:<pair>`, which
+    become one with the event of message id `<pair>`. All of them go on, each as the device alone and as the user."""
+
+    def told(rng: random.Random, number: int) -> Iterator[Json]:
+        events = story(rng, number)
+        clock = datetime.now(UTC) - timedelta(days=2)
+        pairs = 0
+        for n in count():
+            while rng.random() >= share:
+                yield next(events)
+            clock += timedelta(milliseconds=rng.randrange(1, 200))
+            if pairs == 0 or rng.random() < 0.05:
+                pairs += 1
+                pair = message_id = f"{PAIR}{number}-{pairs}"
+                call = {"type": "identify", "userId": pair, "anonymousId": pair, "traits": {"plan": rng.choice("abc")}}
+            else:
+                pair = f"{PAIR}{number}-{rng.randint(max(1, pairs - 50), pairs)}"
+                message_id = f"{pair}-{n}"
+                ids = rng.choice([{"userId": pair}, {"anonymousId": pair}, {"userId": pair, "anonymousId": pair}])
+                order = {"event": "Order Completed", "properties": {"order_id": f"o-{message_id}", "total": 9}}
+                view = {"event": "Product Viewed", "properties": {"product_id": f"p{n % 40}"}}
+                call = {"type": "track", **rng.choice([order, view]), **ids}
+            yield {"messageId": message_id, "timestamp": iso(clock), **call}
+
+    return told
+
+
 # --- clocks
 
 

@@ -64,6 +64,16 @@ def test_it_finds_out_who_is_who_from_the_events_alone(fold: Fold):
     assert {person: sums.events for person, sums in truth.sums.items()} == {"w/u:u": 2, "w/u:t": 2}
 
 
+def test_who_was_parted_stands_for_herself_whoever_claims_her(fold: Fold):
+    calls = [call(1, anonymousId="a"), call(2, "identify", userId="u", anonymousId="a"),
+             call(3, userId="u", anonymousId="a")]  # fmt: skip
+
+    truth = truth_of(log_of(calls), fold, {"w/a:a": "w/u:u"})
+
+    assert truth.person_of == {"w/a:a": "w/a:a", "w/u:u": "w/u:u"}
+    assert {person: sums.events for person, sums in truth.sums.items()} == {"w/a:a": 1, "w/u:u": 2}
+
+
 def test_it_counts_orders_without_a_processor(fold: Fold):
     orders = [("Order Completed", "1", 20), ("Order Completed", "1", 20), ("Order Completed", "2", "7.5"),
               ("Order Completed", "3", 5), ("Order Cancelled", "3", None), ("Order Refunded", "1", 4)]  # fmt: skip
