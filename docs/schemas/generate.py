@@ -1,11 +1,12 @@
-"""The JSON Schema of a segment file, for editors: segment.json beside this file, made from `config.segments`.
+"""The JSON Schemas of segment and template files, for editors: segment.json and template.json beside this file, made
+from `config.segments` and `schemas.templates`.
 
     python -m docs.schemas.generate
 
 A test keeps it true. What pydantic makes of the models says which keys there are; what the models check in code, such
 as "exactly one of", is said again here. It refuses no file that Tidewire takes, except for keys without a value; what
-it cannot say (how large a condition may be, that segments ask for each other in no circle) `tidewire segments check`
-says.
+it cannot say (how large a condition may be, that segments ask for each other in no circle, what stands in a template)
+`tidewire segments check` and `tidewire templates check` say.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 
 from config.segments import SegmentFile
 from schemas.conditions import ATTRIBUTE, KINDS, LARGEST_NUMBER, LONGEST_NAME, LONGEST_TEXT, Did, Test
+from schemas.templates import PARTS, TemplateFile
 
 FILE = Path(__file__).parent / "segment.json"
+TEMPLATE = Path(__file__).parent / "template.json"
 
-HEAD = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "$comment": "Made by `python -m docs.schemas.generate`; a test keeps it true. Words and edges: docs/segments.md.",
-    "title": "A segment of Tidewire",
-}
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MADE = "Made by `python -m docs.schemas.generate`; a test keeps it true."
+HEAD = {"$schema": DIALECT, "$comment": f"{MADE} Words and edges: docs/segments.md.", "title": "A segment of Tidewire"}
+OF_TEMPLATE = {"$schema": DIALECT, "$comment": f"{MADE} See docs/templates.md.", "title": "A template of Tidewire"}
 _UNITS = "minutes?|hours?|days?|weeks?"
 _TESTS = tuple(field.alias or name for name, field in Test.model_fields.items())
 _COUNTS = ("at_least", "at_most", "exactly", "total", "which")
@@ -44,6 +46,32 @@ def schema() -> Schema:
     definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
     _refine(definitions)
     return {**HEAD, **_plain(made), "$defs": dict(sorted(definitions.items()))}
+
+
+def template_content() -> str:
+    """The file of templates."""
+    return json.dumps(template_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def template_schema() -> Schema:
+    made = TemplateFile.model_json_schema()
+    definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
+    whole = _plain(made)
+    whole["properties"]["content"] |= {"additionalProperties": False}
+    definitions["Content"]["dependentRequired"] = {"preheader": ["html"]}
+    of_mail = {"required": ["subject"], "properties": {"subject": {"pattern": r"\S"}}}
+    of_sms = {"properties": {name: False for name in PARTS if name != "text"}}
+    whole["allOf"] = [
+        _where("kind", "marketing", {"required": ["topic"], "properties": {"topic": {"minLength": 1}}}),
+        _where("kind", "transactional", {"properties": {"topic": {"maxLength": 0}}}),
+        _where("channel", "email", {"properties": {"content": {"additionalProperties": of_mail}}}),
+        _where("channel", "sms", {"properties": {"content": {"additionalProperties": of_sms}}}),
+    ]
+    return {**OF_TEMPLATE, **whole, "$defs": definitions}
+
+
+def _where(name: str, value: str, then: Schema) -> Schema:
+    return {"if": {"properties": {name: {"const": value}}, "required": [name]}, "then": then}
 
 
 def _plain(made: Any, *, is_map: bool = False) -> Any:
@@ -149,3 +177,4 @@ def _bound(schema: Schema) -> None:
 
 if __name__ == "__main__":
     FILE.write_text(content(), encoding="utf-8")
+    TEMPLATE.write_text(template_content(), encoding="utf-8")

@@ -12,6 +12,7 @@ from streams.cli.keep import register as register_keep
 from streams.cli.partitions import register as register_partitions
 from streams.cli.run import register as register_run
 from streams.cli.segments import register as register_segments
+from streams.cli.templates import register as register_templates
 
 EPILOG = """\b
 Exit codes:  0 done · 1 it failed, or found something wrong · 2 wrong command or configuration
@@ -52,6 +53,7 @@ def tidewire(
 register_run(app)
 register_ask(app)
 register_segments(app)
+register_templates(app)
 register_partitions(app)
 register_keep(app)
 register_build(app)

@@ -103,14 +103,20 @@ def person(
     from streams.cli.show import as_json_line, print_person
 
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
-    found = ask(settings, lambda api: _find(api, settings.workspace, key))
+    found = ask(settings, lambda api: find_person(api, settings.workspace, key))
     if as_json:
         print(as_json_line(found))
     else:
         print_person(found)
 
 
-def _find(api: Api, workspace: str, key: str) -> Any:
+def find_person(api: Api, workspace: str, key: str) -> Any:
+    """What the API says of somebody, by a key, an id or an e-mail address.
+
+    Raises:
+        ApiRefused: there is nobody.
+        TidewireError: several have this address.
+    """
     from streams.access import ApiRefused
 
     try:

@@ -1,0 +1,112 @@
+"""Templates of messages as YAML: config/templates/NAME.yaml
+
+    channel: email
+    kind: marketing
+    topic: offers
+    content:
+      en:
+        subject: "{{ profile.name | default('Hello') }}, your basket is waiting"
+        text: |
+          ...
+
+The name of the file is the name of the template. docs/templates.md says what a template may hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from config.segments import known_attributes
+from config.yaml_file import YamlFile, parse_yaml, read_yaml
+from schemas.conditions import SegmentName, problems_of
+from schemas.errors import ConfigError, shown
+from schemas.templates import TemplateFile
+from sinks.messages.rendering import GIVEN, Template, WrongPart, compile_template
+
+FOLDER = "templates"  # of the config folder
+MOST_TEMPLATES = 1_000
+_NAME: TypeAdapter[str] = TypeAdapter(SegmentName)  # names of templates are as those of segments
+
+
+def read_templates(config: Path, zone: str) -> dict[str, Template]:
+    """The templates of the config folder, by name.
+
+    Args:
+        zone: the time zone of days and hours that are printed.
+
+    Raises:
+        ConfigError: with file and line, the path, the value and the mend.
+    """
+    known = known_attributes(config)
+    files = sorted((config / FOLDER).glob("*.yaml"))
+    found = {file.stem: _template(file.stem, read_yaml(file), known, zone) for file in files}
+    for file in sorted((config / FOLDER).glob("*.yml")):
+        raise ConfigError(str(file), "is not read.", "Let its name end with .yaml.")
+    if len(found) > MOST_TEMPLATES:
+        raise ConfigError(str(config / FOLDER), f"holds {len(found)} templates; at most {MOST_TEMPLATES}.")
+    return found
+
+
+def parse_template(name: str, text: str, known: Mapping[str, frozenset[str]], zone: str) -> Template:
+    """A template as somebody writes it; `known` as `config.segments.known_attributes` says it. Raises like
+    `read_templates`."""
+    return _template(name, parse_yaml(text, f"{name}.yaml"), known, zone)
+
+
+def _template(name: str, file: YamlFile, known: Mapping[str, frozenset[str]], zone: str) -> Template:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        raise ConfigError(file.name, f'"{name}" cannot be the name of a template.',
+                          "Use lower case letters, digits and _, at most 63, a letter first.") from None  # fmt: skip
+    if not isinstance(file.values, dict):
+        raise ConfigError(file.place(), "holds no template.", "Write `channel:`, `kind:` and `content:`.")
+    try:
+        said = TemplateFile.model_validate(file.values)
+    except ValidationError as error:
+        problem = problems_of(error)[0]
+        path = ".".join(map(str, problem.path))
+        got = f"; got {shown(problem.value)}" if path and problem.value is not None else ""
+        mend = f"It may hold {', '.join(TemplateFile.model_fields)}." if len(problem.path) == 1 else ""
+        raise ConfigError(file.place(problem.path), f'"{path}": {problem.what}{got}.' if path else f"{problem.what}.",
+                          mend) from None  # fmt: skip
+    try:
+        template = compile_template(name, said, zone)
+    except WrongPart as wrong:
+        raise ConfigError(_place(file, wrong.path, wrong.line), f'"{".".join(wrong.path)}": {wrong.what}',
+                          wrong.mend) from None  # fmt: skip
+    for part, asked, line in template.asked:
+        _check_asked(asked, known, _place(file, part, line), ".".join(part))
+    return template
+
+
+def _check_asked(asked: str, known: Mapping[str, frozenset[str]], place: str, part: str) -> None:
+    """Whether somebody knows what a template asks for."""
+    section, _, rest = asked.partition(".")
+    if section == GIVEN:
+        return
+    if section not in known:
+        near = get_close_matches(section, [*known, GIVEN], 1)
+        mend = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(sorted(known))} and {GIVEN}."
+        raise ConfigError(place, f'"{part}" asks for "{asked}", and there is no processor "{section}".', mend)
+    field = rest.partition(".")[0]
+    if known[section] and field and field not in known[section]:
+        near = get_close_matches(field, sorted(known[section]), 1)
+        raise ConfigError(place, f'"{part}" asks for "{asked}", and processor "{section}" shows nothing of that name.',
+                          f'Did you mean "{section}.{near[0]}"?' if near else "")  # fmt: skip
+
+
+def _place(file: YamlFile, path: tuple[str, ...], line: int) -> str:
+    """The line of the file on which a line of a text stands; where YAML folds lines it is that of the text."""
+    node = file.node
+    for step in path:
+        values = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for key, value in values if key.value == step), None)
+    if isinstance(node, yaml.ScalarNode) and node.style == "|":
+        return f"{file.name}:{node.start_mark.line + 1 + line}"
+    return file.place(path)

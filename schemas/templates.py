@@ -1,0 +1,68 @@
+"""Templates of messages: what a file or a page says of one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+LONGEST_SMS = 1_600  # characters; of ten messages in one, what operators carry
+LANGUAGE = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?$"
+
+Channel = Literal["email", "sms"]
+Class = Literal["marketing", "transactional"]
+PARTS = ("subject", "preheader", "text", "html")
+
+
+class Content(BaseModel):
+    """What a message says in one language. Every part is a template, see docs/templates.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: str = Field("", max_length=1_000, description="Of a mail: one line.")
+    preheader: str = Field("", max_length=1_000, description="What mailboxes show behind the subject. It needs `html`.")
+    text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS.")
+    html: str = Field("", description="A whole HTML page; its `<style>` is written into its tags.")
+
+
+class TemplateFile(BaseModel):
+    """One template."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: Annotated[dict[str, str], Field(max_length=10)] = Field(
+        default_factory=dict, description="Its name for people, by language: `{en: Welcome, zh: 欢迎}`."
+    )
+    about: str = Field("", max_length=1_000, description="What it is for.")
+    channel: Channel = Field(description="How it leaves.")
+    kind: Class = Field(
+        description="`marketing` asks for consent and is sent at most once, `transactional` at least once."
+    )
+    topic: str = Field(
+        "", max_length=100, description="Of a marketing message: what people consent to, such as `offers`."
+    )
+    content: Annotated[dict[Annotated[str, Field(pattern=LANGUAGE)], Content], Field(min_length=1, max_length=30)] = (
+        Field(description="What it says, by language; who speaks none of them reads the first.")
+    )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TemplateFile:
+        if self.kind == "marketing" and not self.topic:
+            raise PydanticCustomError("topic", "a marketing message needs a topic: what people consent to")
+        if self.kind == "transactional" and self.topic:
+            raise PydanticCustomError("topic", "a transactional message asks for no consent, so it has no topic")
+        for language, content in self.content.items():
+            if self.channel == "email" and not content.subject.strip():
+                raise PydanticCustomError(
+                    "subject", "a mail needs a subject (content.{language})", {"language": language}
+                )
+            if self.channel == "sms" and (content.subject or content.preheader or content.html):
+                raise PydanticCustomError(
+                    "sms", "an SMS has a text and nothing else (content.{language})", {"language": language}
+                )
+            if content.preheader and not content.html:
+                raise PydanticCustomError(
+                    "preheader", "a preheader needs html (content.{language})", {"language": language}
+                )
+        return self

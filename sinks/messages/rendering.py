@@ -1,0 +1,156 @@
+"""Templates, ready to be filled in for a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any, NamedTuple
+
+from schemas.errors import shown
+from schemas.templates import LONGEST_SMS, PARTS, Channel, Class, Content, TemplateFile
+from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part
+
+GIVEN = "given"  # what was handed over together with the order to send: {{ given.coupon }}
+LONGEST_SUBJECT = 500
+_NO_HEADER = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|=\?")
+_BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+_HIDDEN = "display:none;max-height:0;overflow:hidden;opacity:0"
+
+
+class WrongPart(WrongTemplate):
+    """A part of a template is wrong; `path` says where it stands, such as ("content", "en", "html")."""
+
+    def __init__(self, path: tuple[str, ...], wrong: WrongTemplate) -> None:
+        super().__init__(wrong.line, wrong.what, wrong.mend)
+        self.path = path
+
+
+class Rendered(NamedTuple):
+    """A message as one person reads it; parts that its channel has not are empty."""
+
+    language: str
+    subject: str
+    preheader: str
+    text: str
+    html: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """One template, compiled.
+
+    Attributes:
+        parts: by language, the first of which is for who speaks none of them, and by name, one of PARTS.
+    """
+
+    name: str
+    channel: Channel
+    kind: Class
+    topic: str
+    title: Mapping[str, str]
+    about: str
+    parts: Mapping[str, Mapping[str, Part]]
+
+    def render(self, sections: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Rendered:
+        """The message for one person.
+
+        Args:
+            sections: what the processors show of her, by their names.
+            given: what comes with the order to send.
+
+        Raises:
+            CannotFill: she is not to be sent it; with the part and its line, and the mend.
+        """
+        language = self._language(sections)
+        values = {**sections, GIVEN: dict(given or {})}
+        parts = self.parts[language]
+        filled = {name: _fill(part, values, f"content.{language}.{name}") for name, part in parts.items()}
+        try:
+            subject = _one_line(filled.get("subject", ""))
+            if self.channel == "sms" and len(filled["text"]) > LONGEST_SMS:
+                raise CannotFill(f"it has {len(filled['text']):,} characters, an SMS at most {LONGEST_SMS:,}.")
+            html = _whole(filled.get("html", ""), filled.get("preheader", ""))
+        except CannotFill as cannot:
+            raise CannotFill(f"content.{language}: {cannot}") from None
+        return Rendered(language, subject, filled.get("preheader", ""), filled["text"], html)
+
+    def _language(self, sections: Mapping[str, Any]) -> str:
+        """The language of hers that it has, else the first."""
+        profile = sections.get("profile")
+        locale = str(profile.get("locale") or "") if isinstance(profile, Mapping) else ""
+        hers = locale.replace("-", "_").lower()
+        for own in (hers, hers.partition("_")[0]):
+            for language in self.parts:
+                if language.lower() == own or (own and language.partition("_")[0] == own):
+                    return language
+        return next(iter(self.parts))
+
+    @property
+    def asked(self) -> Iterable[tuple[tuple[str, ...], str, int]]:
+        """What it asks for: in which part, what, and on which line of it."""
+        for language, parts in self.parts.items():
+            for name, part in parts.items():
+                for path, line in part.asked.items():
+                    yield ("content", language, name), path, line
+
+
+def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
+    """Compile what a file says.
+
+    Args:
+        zone: the time zone of days and hours that are printed.
+
+    Raises:
+        WrongPart: a part of it is wrong.
+    """
+    parts = {language: _compile(language, content, zone) for language, content in said.content.items()}
+    return Template(name, said.channel, said.kind, said.topic, dict(said.title), said.about, parts)
+
+
+def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:
+    parts = {}
+    for name in PARTS:
+        if source := getattr(content, name):
+            try:
+                parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html")
+            except WrongTemplate as wrong:
+                raise WrongPart(("content", language, name), wrong) from None
+    return parts
+
+
+def _fill(part: Part, values: Mapping[str, Any], place: str) -> str:
+    try:
+        return part.fill(values)
+    except CannotFill as cannot:
+        raise CannotFill(f"{place}: {cannot}") from None
+
+
+def _one_line(subject: str) -> str:
+    """A subject that can be a header of a mail and nothing else.
+
+    Raises:
+        CannotFill: it holds a line break or a control character, or what mail programs would decode anew.
+    """
+    subject = subject.strip(" \n")
+    if found := _NO_HEADER.search(subject):
+        raise CannotFill(f"the subject holds {found[0]!r}, which a header of a mail may not: {shown(subject)}")
+    if len(subject) > LONGEST_SUBJECT:
+        raise CannotFill(f"the subject has {len(subject):,} characters; at most {LONGEST_SUBJECT}.")
+    return subject
+
+
+def _whole(html: str, preheader: str) -> str:
+    """The HTML with its preheader, which mailboxes show and mails hide, and its styles in its tags."""
+    if not html:
+        return ""
+    from css_inline import CSSInliner, InlineError
+
+    hidden = f'<div style="{_HIDDEN}">{escape(" ".join(preheader.split()))}</div>' if preheader else ""
+    body = _BODY.search(html)
+    at = body.end() if body else 0
+    try:
+        return CSSInliner(keep_style_tags=True, load_remote_stylesheets=False).inline(html[:at] + hidden + html[at:])
+    except InlineError as error:
+        raise CannotFill(f"its styles cannot be written into its tags: {error}.") from None

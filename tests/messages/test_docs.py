@@ -1,0 +1,90 @@
+"""docs/templates.md and docs/schemas/template.json say what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+
+from config.segments import known_attributes
+from config.templates import parse_template, read_templates
+from docs.schemas.generate import TEMPLATE, template_content
+from schemas.errors import ConfigError
+from schemas.templates import LONGEST_SMS, PARTS
+from sinks.messages.templating import (
+    _ADDRESSES,
+    _SCHEMES,
+    FILTERS,
+    LARGEST,
+    LONGEST_SOURCE,
+    LOOP,
+    MOST_ROUNDS,
+    MOST_WORK,
+    TESTS,
+)
+from tests.messages.test_files import GOOD
+
+CONFIG = Path("config")
+PAGE = Path("docs/templates.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+SCHEMA = jsonschema_rs.validator_for(json.loads(TEMPLATE.read_text(encoding="utf-8")))
+
+
+def test_the_example_of_the_page_can_be_filled_in() -> None:
+    template = parse_template("basket", EXAMPLE, known_attributes(CONFIG), "UTC")
+    ada = {"profile": {"name": "Ada"}, "orders": {"products": [{}, {}]}}
+
+    message = template.render(ada, {"coupon": "A&1"})
+
+    assert (message.subject, message.preheader) == ("Ada, your basket is waiting", "2 things that you like")
+    assert message.text == "Hello Ada,\n\nyour coupon is A&1.\n"
+    assert '<a href="https://shop.test/basket?code=A%261">Take A&amp;1</a>' in message.html
+    assert '<p style="font-size: 16px;">Hello Ada</p>' in message.html
+    assert "coupon" not in template.render({}).text
+
+
+def test_the_page_names_every_filter_test_and_limit() -> None:
+    told = set(re.findall(r"`([a-z]+)(?:\([^`]*\))?(?::[^`]*)?`", PAGE))
+    assert set(FILTERS) <= told
+    assert {f"is {test}" for test in TESTS} <= set(re.findall(r"`(is [a-z]+)`", PAGE))
+    assert all(f"`.{name}`" in PAGE or f"`loop.{name}`" in PAGE for name in LOOP if not re.search(r"0|rev", name))
+    assert all(f"`{part}`" in PAGE for part in PARTS)
+    for limit in (f"{LONGEST_SOURCE:,} characters", f"{MOST_WORK // 1_000_000} million steps", f"{LARGEST // 1024} kB",
+                  f"at most {MOST_ROUNDS} entries", f"{LONGEST_SMS:,} characters"):  # fmt: skip
+        assert limit in " ".join(PAGE.split())
+    assert all(f"`{scheme}`" in PAGE for scheme in _SCHEMES)
+    assert {"href", "src"} <= _ADDRESSES
+
+
+def test_the_schema_is_what_the_models_say() -> None:
+    assert TEMPLATE.read_text(encoding="utf-8") == template_content(), "run: python -m docs.schemas.generate"
+
+
+def test_the_schema_takes_what_tidewire_takes() -> None:
+    files = [file.read_text(encoding="utf-8") for file in sorted((CONFIG / "templates").glob("*.yaml"))]
+    assert len(files) == len(read_templates(CONFIG, "UTC")) > 2
+
+    for text in [*files, EXAMPLE, GOOD]:
+        SCHEMA.validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"channel": "fax"}, {"kind": "spam"}, {"topic": ""}, {"kind": "transactional"}, {"content": {}}, {"more": 1},
+        {"content": {"english": {"subject": "a", "text": "a"}}}, {"content": {"en": {"text": "a"}}},
+        {"content": {"en": {"subject": "a"}}}, {"content": {"en": {"subject": "a", "text": ""}}}, {"channel": "sms"},
+        {"content": {"en": {"subject": "a", "text": "a", "preheader": "a"}}}, {"title": "a"}, {"title": {"en": 1}},
+    ],
+)  # fmt: skip
+def test_both_refuse_the_same(change: dict[str, Any]) -> None:
+    said = {**yaml.safe_load(GOOD), **change}
+
+    assert not SCHEMA.is_valid(said)
+    with pytest.raises(ConfigError):
+        parse_template("tried", json.dumps(said), known_attributes(CONFIG), "UTC")
