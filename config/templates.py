@@ -42,13 +42,27 @@ def read_templates(config: Path, zone: str) -> dict[str, Template]:
     Raises:
         ConfigError: with file and line, the path, the value and the mend.
     """
-    known = known_attributes(config)
-    files = sorted((config / FOLDER).glob("*.yaml"))
-    found = {file.stem: _template(file.stem, read_yaml(file), known, zone) for file in files}
+    found = {}
+    for name, read in read_each(config, zone).items():
+        if isinstance(read, ConfigError):
+            raise read
+        found[name] = read
     for file in sorted((config / FOLDER).glob("*.yml")):
         raise ConfigError(str(file), "is not read.", "Let its name end with .yaml.")
     if len(found) > MOST_TEMPLATES:
         raise ConfigError(str(config / FOLDER), f"holds {len(found)} templates; at most {MOST_TEMPLATES}.")
+    return found
+
+
+def read_each(config: Path, zone: str) -> dict[str, Template | ConfigError]:
+    """Each template, or what is wrong with it."""
+    known = known_attributes(config)
+    found: dict[str, Template | ConfigError] = {}
+    for file in sorted((config / FOLDER).glob("*.yaml"))[: MOST_TEMPLATES + 1]:
+        try:
+            found[file.stem] = _template(file.stem, read_yaml(file), known, zone)
+        except ConfigError as wrong:
+            found[file.stem] = wrong
     return found
 
 

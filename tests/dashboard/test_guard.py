@@ -108,7 +108,8 @@ def test_the_policy_lets_nothing_inline_and_nothing_from_elsewhere() -> None:
 
     assert policy == {
         "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self' data:",
-        "connect-src": "'self'", "font-src": "'self'", "form-action": "'self'", "base-uri": "'none'",
+        "connect-src": "'self'", "font-src": "'self'", "frame-src": "'self'", "form-action": "'self'",
+        "base-uri": "'none'",
         "frame-ancestors": "'none'",
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.dashboard.conftest import Visitor, World
 from tests.dashboard.payloads import PAYLOADS
+from tests.dashboard.test_pages import sql
 from tests.dashboard.world import KEY
 from web.dashboard.export import safe_cell
 
@@ -19,9 +20,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 Worlds = Callable[[str], World]
 STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all", "/segments", "/segments/new",
-          "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove")
+          "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove",
+          "/templates", "/templates/welcome")
 FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*|"
-                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?)")
+                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*)")
 
 
 def links_of(world: World) -> list[str]:
@@ -29,7 +31,7 @@ def links_of(world: World) -> list[str]:
     found: dict[str, None] = dict.fromkeys(STARTS)
     for path in found.copy():
         found.update(_links(world, path))
-    for path in [path for path in found if path.startswith(("/people", "/rejected"))]:
+    for path in [path for path in found if path.startswith(("/people", "/rejected", "/templates"))]:
         found.update(_links(world, path))
     return list(found)
 
@@ -52,7 +54,8 @@ def test_there_are_sixty_payloads_and_all_of_them_are_in_the_data(world: Worlds)
 
 # Elements that only a payload could have made, outside of the chart, whose library sizes its canvas by style.
 STRANGERS = """() => [...document.querySelectorAll(
-    'img, iframe, object, embed, marquee, video, audio, math, template, base, link[href*="evil"], style, '
+    'img, iframe:not(.mail[sandbox=""][src^="/templates/"]), object, embed, marquee, video, audio, math, template, '
+    + 'base, link[href*="evil"], style, '
     + 'script:not([src^="/static/"]), [onerror], [onload], [onfocus], [style]')
 ].filter((each) => !each.closest('.plot')).map((each) => each.outerHTML.slice(0, 200))"""
 ADDRESSES = "[...document.querySelectorAll('a')].map((each) => each.href)"
@@ -73,10 +76,28 @@ def test_nothing_from_an_event_runs_or_becomes_an_element_on_any_page(
         followed = visitor.page.evaluate(ADDRESSES)
         assert [each for each in followed if not each.startswith(("http://", "https://"))] == [], path
 
+    assert any(path.startswith("/templates/welcome?person=") for path in links)
     people = sum(path.startswith("/people/") for path in links)
     assert people >= 60 and sum(path.startswith("/rejected/") for path in links) >= 45
     assert any(path.startswith("/segments/hostile/why?") for path in links)
     assert visitor.page.context.cookies() == []
+
+
+def test_whatever_somebody_calls_herself_her_mail_has_the_tags_of_the_template(world: Worlds) -> None:
+    http = world("hostile").http
+    rows = sql(http, "SELECT person, name FROM person_list WHERE name != '' AND orders = 0")
+    seen = []
+
+    for row in rows:
+        mail = http.get("/templates/come_back/mail", params={"person": row["person"], "given.offer": row["name"]})
+        assert mail.headers["content-security-policy"].endswith("; sandbox")
+        if mail.status_code == 200:
+            seen.append(re.findall(r"<[a-z!/][a-z0-9]*", mail.text))
+        else:
+            assert "the subject holds" in mail.text  # such as a line break
+
+    assert len(seen) >= 50
+    assert [tags for tags in seen if tags != seen[0]] == []
 
 
 def test_nothing_that_arrives_while_somebody_looks_runs(world: Worlds, visit: Callable[..., Visitor]) -> None:

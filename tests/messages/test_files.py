@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from config.segments import known_attributes
-from config.templates import parse_template, read_templates
+from config.templates import parse_template, read_each, read_templates
 from schemas.errors import ConfigError
 from streams.cli.app import app
 
@@ -95,3 +95,16 @@ def test_the_commands_list_and_check(tmp_path: Path) -> None:
     (tmp_path / "templates" / "other.yml").write_text(GOOD)
     refused = run(app, ["templates", "check", "--config", str(tmp_path)])
     assert refused.exit_code != 0 and "Let its name end with .yaml." in str(refused.exception)
+
+
+def test_one_that_is_wrong_leaves_the_others_to_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "good.yaml").write_text(GOOD)
+    (folder / "bad.yaml").write_text(GOOD.replace("offers\n", "[]\n"))
+
+    found = read_each(tmp_path, "UTC")
+
+    assert [type(each).__name__ for each in found.values()] == ["ConfigError", "Template"]
+    with pytest.raises(ConfigError, match=r'bad\.yaml:3: "topic"'):
+        read_templates(tmp_path, "UTC")

@@ -39,6 +39,7 @@ from web.dashboard.pages import (
     segment_editor,
     segments,
     segments_api,
+    templates,
 )
 from web.dashboard.queries.commerce import UNKNOWN_TABLE
 from web.dashboard.site import STATIC, Site
@@ -100,6 +101,9 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/segments/{name}/restore", segments.restore, methods=["POST"]),
             Route("/segments/{name}/remove", segments.remove_form),
             Route("/segments/{name}/remove", segments.remove, methods=["POST"]),
+            Route("/templates", templates.templates),
+            Route("/templates/{name}", templates.template),
+            Route("/templates/{name}/mail", templates.mail),
             Route("/rejected", rejected.rejected),
             Route("/rejected.csv", rejected.rejected_csv),
             Route("/rejected/redrive", rejected.send_all, methods=["POST"]),

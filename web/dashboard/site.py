@@ -39,7 +39,7 @@ LARGEST_FORM_BYTES = 1024 * 1024
 SCHEMES = ("auto", "light", "dark")
 
 PAGES = (("overview", "/"), ("live", "/live"), ("people", "/people"), ("segments", "/segments"),
-         ("rejected", "/rejected"))  # fmt: skip
+         ("templates", "/templates"), ("rejected", "/rejected"))  # fmt: skip
 
 logger = structlog.get_logger(__name__)
 
@@ -146,6 +146,11 @@ def segment_path(name: str, rest: str = "") -> str:
     return "/segments/" + quote(name, safe="") + (f"/{rest}" if rest else "")
 
 
+def template_path(name: str, rest: str = "") -> str:
+    """The page of a template, or one below it."""
+    return "/templates/" + quote(name, safe="") + (f"/{rest}" if rest else "")
+
+
 def web_url(value: object) -> str:
     """The value, if it is an address of the web that may be linked to; else nothing.
 
@@ -182,8 +187,8 @@ def _environment() -> Environment:
     )
     tools: dict[str, Any] = {
         "asset": _asset, "charts": charts, "web_url": web_url, "as_json": as_json, "with_query": with_query,
-        "person_path": person_path, "segment_path": segment_path, "sentence_of": sentence_of, "title_of": title_of,
-        "utc": UTC, "timedelta": timedelta,
+        "person_path": person_path, "segment_path": segment_path, "template_path": template_path,
+        "sentence_of": sentence_of, "title_of": title_of, "utc": UTC, "timedelta": timedelta,
     }  # fmt: skip
     environment.globals.update(tools)
     environment.tests["initial"] = lambda word: word[:1].isalpha()

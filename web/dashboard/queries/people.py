@@ -76,6 +76,27 @@ GROUP BY currency ORDER BY people DESC, currency LIMIT 1
 """
 
 
+NEWEST = """
+SELECT person, name, email FROM person_list WHERE workspace = {workspace:String} AND user_id != ''
+ORDER BY last_seen DESC, person LIMIT 5
+"""
+
+BY_EMAIL = """
+SELECT person FROM person_list WHERE workspace = {workspace:String} AND lower(email) = lower({email:String})
+ORDER BY person LIMIT 10
+"""
+
+
+async def newest(analytics: Analytics, workspace: str) -> list[dict[str, Any]]:
+    """Some of those who did something last, whose user ids are known."""
+    return await analytics.query(NEWEST, {"workspace": workspace})
+
+
+async def by_email(analytics: Analytics, workspace: str, email: str) -> list[str]:
+    """The keys of those who have this address."""
+    return [row["person"] for row in await analytics.query(BY_EMAIL, {"workspace": workspace, "email": email})]
+
+
 class Wanted(NamedTuple):
     """What of the list is asked for."""
 

@@ -1,0 +1,122 @@
+"""Templates of messages: the list, and one as a person would read it now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from config.templates import FOLDER, read_each
+from schemas.errors import ConfigError
+from sinks.messages.rendering import GIVEN, Rendered, Template
+from sinks.messages.templating import CannotFill
+from web.dashboard.pages.api import ApiError, Found, find_person
+from web.dashboard.queries import people
+from web.dashboard.site import Site
+
+LONGEST_GIVEN = 10_000  # characters of one value
+
+# A mail is shown in a frame of its own, in which nothing runs, nothing is sent, and nothing of the page is to be seen.
+OF_MAIL = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; font-src https:; "
+                               "form-action 'none'; base-uri 'none'; frame-ancestors 'self'; sandbox",
+    "x-frame-options": "SAMEORIGIN",
+}  # fmt: skip
+
+
+class Tried(NamedTuple):
+    """A template filled in for somebody. `message`: None where she cannot be sent it, and `wrong` says why."""
+
+    person: str
+    name: str
+    message: Rendered | None
+    wrong: str
+
+
+async def templates(request: Request) -> Response:
+    site: Site = request.app.state.site
+    found = read_each(site.settings.config, site.settings.timezone)
+    code = site.language(request).code
+    lines = [(name, each if isinstance(each, Template) else None, str(each)) for name, each in found.items()]
+    return site.page(request, "templates.html", lines=lines, titled=lambda each: titled(each, code))
+
+
+async def template(request: Request) -> Response:
+    """One template, and what it becomes for the person of `person`."""
+    site: Site = request.app.state.site
+    name = request.path_params["name"]
+    read = read_each(site.settings.config, site.settings.timezone).get(name)
+    if read is None:
+        return site.page(request, "missing.html", 404, what="")
+    file = site.settings.config / FOLDER / f"{name}.yaml"
+    source = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    if isinstance(read, ConfigError):
+        return site.page(request, "template.html", name=name, read=None, wrong=str(read), source=source, titled=str)
+    asked = sorted({path for _, path, _ in read.asked})
+    wanted = sorted({path.split(".")[1] for path in asked if path.startswith(f"{GIVEN}.")})
+    who, given = request.query_params.get("person", "").strip(), given_of(request.query_params)
+    newest = [] if who else await people.newest(site.analytics, site.workspace)
+    code = site.language(request).code
+    return site.page(
+        request, "template.html", name=name, read=read, wrong="", source=source, asked=asked, wanted=wanted, who=who,
+        given=given, newest=newest, query=dict(request.query_params), titled=lambda each: titled(each, code),
+        tried=await _tried(site, read, who, given) if who else None,
+    )  # fmt: skip
+
+
+async def mail(request: Request) -> Response:
+    """The HTML of a mail, alone."""
+    site: Site = request.app.state.site
+    read = read_each(site.settings.config, site.settings.timezone).get(request.path_params["name"])
+    if not isinstance(read, Template):
+        return PlainTextResponse("404: there is no such template.", 404, headers=OF_MAIL)
+    tried = await _tried(site, read, request.query_params.get("person", "").strip(), given_of(request.query_params))
+    if tried.message is None or not tried.message.html:
+        return PlainTextResponse(f"404: {tried.wrong or 'it has no HTML.'}", 404, headers=OF_MAIL)
+    return HTMLResponse(tried.message.html, headers=OF_MAIL)
+
+
+async def _tried(site: Site, template: Template, who: str, given: Mapping[str, str]) -> Tried:
+    try:
+        found = await _whose(site, who)
+    except ApiError as error:
+        return Tried("", "", None, str(error))
+    portrait = found.portrait or {}
+    sections: Mapping[str, Any] = portrait.get("sections") or {}
+    name = str(portrait.get("name") or portrait.get("email") or "")
+    try:
+        return Tried(found.person.key, name, template.render(sections, given), "")
+    except CannotFill as cannot:
+        return Tried(found.person.key, name, None, str(cannot))
+
+
+async def _whose(site: Site, who: str) -> Found:
+    """Somebody by a key, an id or an e-mail address.
+
+    Raises:
+        ApiError: there is nobody, or several have this address.
+    """
+    if "@" in who:
+        keys = await people.by_email(site.analytics, site.workspace, who)
+        if len(keys) > 1:
+            raise ApiError(409, f"{who} is the address of several people: {', '.join(keys)}. Name one by her key.")
+        if keys:
+            return await find_person(site, keys[0])
+    return await find_person(site, who)
+
+
+def given_of(query: Mapping[str, str]) -> dict[str, str]:
+    """What the order to send would bring along: fields `given.NAME`, empty ones left out."""
+    start = f"{GIVEN}."
+    return {
+        name.removeprefix(start): value[:LONGEST_GIVEN]
+        for name, value in query.items() if name.startswith(start) and value
+    }  # fmt: skip
+
+
+def titled(template: Template, language: str) -> str:
+    """Its name for people, in the language of the page where there is one."""
+    titles = template.title
+    return titles.get(language) or titles.get("en") or next(iter(titles.values()), template.name)
