@@ -35,6 +35,7 @@ MOST_ROUNDS = 100  # of one loop
 DEEPEST = 2  # loops in loops
 MOST_WORK = 2_000_000  # nodes, each as often as loops can come to it
 LONGEST_ARGUMENT = 1_000  # characters
+LONGEST_VALUE = 10_000  # characters, or entries, that a filter goes over
 
 LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
 TESTS = ("defined", "undefined", "odd", "even", "number", "string")
@@ -407,7 +408,7 @@ def _passing(work: Callable[..., Any]) -> Callable[..., Any]:
 def _text(value: Any) -> str:
     if isinstance(value, bool | Mapping | list | tuple):
         _no(value, "a text or a number")
-    return str(value)
+    return str(_bounded(value) if isinstance(value, str) else value)
 
 
 def _cut(text: str, most: int) -> str:
@@ -415,7 +416,14 @@ def _cut(text: str, most: int) -> str:
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else _no(value, "a list")
+    return _bounded(value) if isinstance(value, list | tuple) else _no(value, "a list")
+
+
+def _bounded(value: Any) -> Any:
+    """What filters go over takes as long as it is, in every round of a loop."""
+    if len(value) > LONGEST_VALUE:
+        raise CannotFill(f"{shown(value)} has a length of {len(value):,}; filters take at most {LONGEST_VALUE:,}.")
+    return value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -218,6 +218,8 @@ def test_money_and_days_are_written_as_in_the_language(locale: Locale, text: str
         ("{{ orders.last_at | date('wide') }}", "wide is not a form of dates"),
         ("{{ profile.name | join }}", "Ada is not a list"),
         ("{{ profile.tags | upper }}", "is not a text or a number"),
+        ("{{ profile.bio | upper }}", "has a length of 10,001; filters take at most 10,000."),
+        ("{{ profile.likes | join }}", "has a length of 10,001; filters take at most 10,000."),
         ("{% if profile.name > 3 %}{% endif %}", "two values of different kinds are compared"),
     ],
 )  # fmt: skip
@@ -225,7 +227,8 @@ def test_of_whom_something_is_missing_is_sent_nothing(source: str, told: str) ->
     part = compile_part(source, EN)
 
     with pytest.raises(CannotFill) as cannot:
-        part.fill({**ADA, "orders": {**ADA["orders"], "many": list(range(101))}})
+        part.fill({**ADA, "orders": {**ADA["orders"], "many": list(range(101))},
+                   "profile": {**ADA["profile"], "bio": "a" * 10_001, "likes": ["a"] * 10_001}})  # fmt: skip
 
     assert told in str(cannot.value)
 
