@@ -14,7 +14,7 @@ help:
 	@echo "make demo    replay a real purchase history, and open the dashboard"
 	@echo "make test    check and test everything"
 	@echo "make lint    check style and types only"
-	@echo "make faults  kill, freeze and cut off everything there is, and count what was lost (10 minutes; LONG=1: hours)"
+	@echo "make faults  kill, freeze and cut off everything there is, and count what was lost (25 minutes; LONG=1: hours)"
 	@echo "make bench   measure everything on this machine, beside peers; PARTS=\"engine sink\" some of it"
 	@echo "make lock    pin the newest versions that fit pyproject.toml"
 	@echo "make clean   remove the environment and the caches"
