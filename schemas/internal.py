@@ -108,13 +108,15 @@ class Define(Message, tag="define", kw_only=True):
 
 
 class Sweep(Message, tag="sweep", kw_only=True):
-    """Judge everybody of this partition whose key comes after `after`: some now, the others by a further Sweep.
+    """Judge everybody of this partition whose key comes after `after`, up to `until`; those behind by a further Sweep.
 
-    The last of them is written down in the ledger as `swept`, about `sweep`.
+    Whom it is about is said before it is done, so it is the same people when it is done again after a crash, whoever
+    was born meanwhile. The first is about nobody; after the last `swept` stands in the ledger, about `sweep`.
     """
 
     sweep: str = ""
     after: str = ""
+    until: str = ""
 
 
 class Backfill(Message, tag="backfill", kw_only=True):

@@ -108,6 +108,7 @@ class CustomerStage:
         self.partitions = partitions
         self.most_links = most_links
         self.counts: Counter[str] = Counter()
+        self.leader = RULES_KEY
         self.is_careful = False
         """While set, a processor that raises costs only its record: what it had changed is put back."""
         self._limit = DeadLetterLimit()
@@ -477,8 +478,30 @@ class CustomerStage:
         return is_new
 
     def _sweep(self, message: Sweep, record: Record, customers: States[Customer], out: Outbox) -> None:
-        """Judge some people by all segments, whether or not anything happened to them."""
-        keys = customers.keys_after(message.after, MOST_SWEPT)
+        """Judge some people by all segments, whether or not anything happened to them, and say who comes next."""
+        swept, behind = self._swept(message, customers)
+        self._judge(swept, message, record, customers, out)
+        out.speak(RULES_KEY, record.offset)
+        out.begin(message.origin or record, record.timestamp_ms)
+        if behind:
+            out.send(Sweep(to=RULES_KEY, origin=out.origin, at_ms=message.at_ms, sweep=message.sweep,
+                           after=max(message.after, message.until), until=behind[-1]), record.partition)  # fmt: skip
+        else:
+            out.decide(RULES_KEY, "segments", Decision("swept", message.sweep, {"partition": record.partition}))
+
+    def _swept(self, message: Sweep, customers: States[Customer]) -> tuple[list[str], list[str]]:
+        """Whom a sweep is about, and some of those behind."""
+        swept: list[str] = []
+        keys = customers.keys_after(message.after, 2 * MOST_SWEPT)
+        while keys and keys[-1] <= message.until:  # many were born since it was sent
+            swept += keys
+            keys = customers.keys_after(keys[-1], 2 * MOST_SWEPT)
+        swept += [key for key in keys if key <= message.until]
+        return swept, [key for key in keys if key > message.until][:MOST_SWEPT]
+
+    def _judge(
+        self, keys: Sequence[str], message: Sweep, record: Record, customers: States[Customer], out: Outbox
+    ) -> None:
         customers.fetch(keys)
         for key in keys:
             customer = customers.get(key)
@@ -491,13 +514,6 @@ class CustomerStage:
                 self._step(key, customer, record.offset, customers)
             if customer.rfm != scores:
                 customers.show(key)
-        out.speak(RULES_KEY, record.offset)
-        out.begin(message.origin or record, record.timestamp_ms)
-        if len(keys) == MOST_SWEPT:
-            out.send(Sweep(to=RULES_KEY, origin=out.origin, at_ms=message.at_ms, sweep=message.sweep, after=keys[-1]),
-                     record.partition)  # fmt: skip
-        else:
-            out.decide(RULES_KEY, "segments", Decision("swept", message.sweep, {"partition": record.partition}))
 
 
 def _put(done: Done, key: str, part_key: str, version: int, out: Outbox) -> None:

@@ -52,6 +52,7 @@ class CountingStage:
         self.counts: Counter[str] = Counter()
         self.spent: dict[str, tuple[int, float]] = {}
         self.is_careful = False
+        self.leader = ""
         self._traits = traits_of(state_bytes)
 
     def handle(

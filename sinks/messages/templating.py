@@ -408,7 +408,9 @@ def _passing(work: Callable[..., Any]) -> Callable[..., Any]:
 def _text(value: Any) -> str:
     if isinstance(value, bool | Mapping | list | tuple):
         _no(value, "a text or a number")
-    return str(_bounded(value) if isinstance(value, str) else value)
+    if isinstance(value, str):
+        _bounded(value)
+    return str(value)
 
 
 def _cut(text: str, most: int) -> str:
@@ -416,14 +418,15 @@ def _cut(text: str, most: int) -> str:
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    return _bounded(value) if isinstance(value, list | tuple) else _no(value, "a list")
+    listed: Sequence[Any] = value if isinstance(value, list | tuple) else _no(value, "a list")
+    _bounded(listed)
+    return listed
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: Sequence[Any]) -> None:
     """What filters go over takes as long as it is, in every round of a loop."""
     if len(value) > LONGEST_VALUE:
         raise CannotFill(f"{shown(value)} has a length of {len(value):,}; filters take at most {LONGEST_VALUE:,}.")
-    return value
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

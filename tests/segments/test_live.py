@@ -40,18 +40,24 @@ class Shop(World):
             self.define(**segments)
 
     def define(self, *, is_live: bool = True, version: int = 1, **segments: Any) -> None:
+        self.say(is_live=is_live, version=version, **segments)
+        self.settle()
+
+    def say(self, *, is_live: bool = True, version: int = 1, **segments: Any) -> None:
         said = [Said(name=name, version=version, when=when, is_live=is_live) for name, when in segments.items()]
         definitions = msgspec.Raw(encode_definitions(Definitions(zone="UTC", definitions=said)))
         for partition in range(len(self.logs)):
             define = Define(to=RULES_KEY, origin="", at_ms=0, definitions=definitions)
             self._append(RULES_KEY, encode_internal(define), HEADERS, partition)
-        self.settle()
 
     def sweep(self) -> None:
+        self.begin_sweep()
+        self.settle()
+
+    def begin_sweep(self) -> None:
         for partition in range(len(self.logs)):
             sweep = Sweep(to=RULES_KEY, origin="", at_ms=0, sweep="first")
             self._append(RULES_KEY, encode_internal(sweep), HEADERS, partition)
-        self.settle()
 
     def did(self, user: str, event: str = "Order Completed", *, days_ago: float = 0, message_id: str = "",
             anonymous: str = "", previous: str = "") -> None:  # fmt: skip
@@ -291,6 +297,30 @@ def test_crashes_change_nothing(seed: int):
     assert [shaken.members(name) for name in ("buyers", "sleepers", "chain")] == [
         quiet.members(name) for name in ("buyers", "sleepers", "chain")
     ]
+
+
+@pytest.mark.parametrize("crash", [0.0, 0.3])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_sweep_judges_everybody_once_whoever_is_born_and_whatever_crashes(
+    seed: int, crash: float, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("streams.stage.MOST_SWEPT", 2)
+    shop = Shop(seed)
+    for number in range(60):
+        shop.clock_ms += HOUR_MS
+        if number == 30:
+            shop.say(buyers=BUYERS, everybody={"not": {"did": "Nothing"}})
+            shop.begin_sweep()
+        event = "Order Completed" if number % 3 else "Seen"
+        shop.send(Event(message_id=f"m{number}", type="track", workspace="w", source="shop", anonymous_id="",
+                        user_id=f"u{number * 37 % 50}", event=event, timestamp=from_ms(shop.clock_ms),
+                        received_at=from_ms(shop.clock_ms)))  # fmt: skip
+        shop.settle(crash=crash, turns=2)
+    shop.settle(crash=crash)
+
+    assert shop.members("everybody") == {f"u:u{number}" for number in range(50)}
+    assert shop.balance() == shop.now_in()
+    assert {line.facts["partition"] for line in shop.decisions.values() if line.kind == "swept"} == {0, 1, 2}
 
 
 class ProudProcessor(TallyProcessor):

@@ -24,12 +24,15 @@ from schemas.customer import Customer, Part, decode_customer
 from schemas.effects import Effect, Row, Timer
 from schemas.errors import TidewireError
 from schemas.event import Event, encode_event
+from schemas.internal import HEADERS, Define, encode_internal
 from schemas.keyed import encode_state
 from schemas.rejected import decode_rejected
 from schemas.rows import decode_portrait, decode_table_row
+from schemas.segments import Definitions, encode_definitions
 from streams.embedded import EmbeddedLog
 from streams.log import TP, LogUnavailable, Outgoing, Record, partition_of
 from streams.metrics import StageMetrics
+from streams.segments import RULES_KEY
 from streams.stage import CustomerStage
 from streams.states import CHANGELOG
 from streams.topics import create_topics
@@ -196,6 +199,25 @@ async def test_a_checkpoint_writes_one_changelog_record_a_person_and_then_marks(
     written = [record for record in await shop.all(CHANGELOG) if (record.key or b"")[0]]
     assert sorted(record.key or b"" for record in written) == [b"w/u:u0", b"w/u:u1", b"w/u:u2"]
     assert sum(len(messages(sections)) for sections in (await shop.portraits()).values()) == 30
+
+
+async def test_what_all_are_judged_by_is_stored_behind_them(shop: Shop):
+    """A checkpoint that ends half-way may not leave new definitions beside people who were not judged by them."""
+    definitions = msgspec.Raw(encode_definitions(Definitions(zone="UTC", definitions=[])))
+    define = encode_internal(Define(to=RULES_KEY, origin="", at_ms=0, definitions=definitions))
+    for partition in range(shop.log.partitions(EVENTS)):
+        await shop.log.append(EVENTS, [Outgoing(RULES_KEY.encode(), define, partition, HEADERS)])
+    await shop.send(*(an_event(i, user=f"u{i}") for i in range(30)))
+
+    async with shop.worker() as worker:
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    written: dict[int, list[bytes]] = {}
+    for record in await shop.all(CHANGELOG):
+        if (record.key or b"")[0]:
+            written.setdefault(record.partition, []).append(record.key or b"")
+    assert all(len(keys) > 1 and keys.index(RULES_KEY.encode()) == len(keys) - 1 for keys in written.values())
 
 
 async def test_records_that_come_again_after_a_crash_change_nothing(shop: Shop):

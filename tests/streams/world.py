@@ -7,6 +7,7 @@ import gc
 import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from schemas.rows import LedgerLine, decode_ledger_line
 from streams.dead_letters import DeadLetterLimit
 from streams.log import Record, partition_of
 from streams.outbox import Outbox, RowKey
+from streams.segments import RULES_KEY
 from streams.stage import CustomerStage
 
 IGNORE_WHAT_FAUST_LEFT = pytest.mark.filterwarnings(
@@ -81,7 +83,8 @@ class Memory:
         return self.records.setdefault(key, Customer())
 
     def fetch(self, keys: Iterable[str]) -> None:
-        pass
+        for key in keys:
+            self.get(key)
 
     def keys_after(self, after: str, most: int) -> list[str]:
         return sorted(key for key in self.records if key > after)[:most]
@@ -96,7 +99,13 @@ class Memory:
         self.saved = {key: encode_state(customer) for key, customer in self.records.items() if customer.revision}
         self.saved_position = self.position
 
-    def crash(self) -> None:
+    def crash(self, random: random.Random) -> None:
+        """It dies while it writes down what it knows: some records are stored as they are, others as they were; that by
+        which all are handled only where all are. Which record comes next was not written down yet."""
+        newest = {key: encode_state(customer) for key, customer in self.records.items() if customer.revision}
+        if random.random() < 0.5:
+            newest = {key: value for key, value in newest.items() if key != RULES_KEY and random.random() < 0.5}
+        self.saved |= newest
         self.records = {key: decode_customer(value) for key, value in self.saved.items()}
         self.position = self.saved_position
 
@@ -129,9 +138,10 @@ class World:
 
     def step(self, partition: int) -> None:
         owner, out = self.owners[partition], Outbox(self.fold.table_of)
-        record = self.logs[partition][owner.position]
-        owner.position += 1
-        self.stage.handle([record], owner, out, DeadLetterLimit())
+        records = self.logs[partition][owner.position :][: self.random.randint(1, 4)]
+        owner.position += len(records)
+        owner.fetch((record.key or b"").decode() for record in records)  # as the worker does
+        self.stage.handle(records, owner, out, DeadLetterLimit())
         for identity, row in out.rows.items():  # of each the highest version stays, as in ClickHouse
             if identity not in self.rows or self.rows[identity][1] <= row[1]:
                 self.rows[identity] = row
@@ -147,9 +157,12 @@ class World:
                     letter = decode_rejected(message.value)
                     self.rejected[letter.id] = letter
 
-    def settle(self, crash: float = 0.0, checkpoint: float = 0.2, most_crashes: int = 20) -> None:
-        """Deliver everything, the partitions in any order, with crashes and checkpoints in between."""
-        while True:
+    def settle(
+        self, crash: float = 0.0, checkpoint: float = 0.2, most_crashes: int = 20, turns: int | None = None
+    ) -> None:  # fmt: skip
+        """Deliver everything, or for so many turns, the partitions in any order, with crashes and checkpoints in
+        between."""
+        for _ in count() if turns is None else range(turns):
             waiting = [p for p, owner in enumerate(self.owners) if owner.position < len(self.logs[p])]
             if not waiting:
                 return
@@ -157,7 +170,7 @@ class World:
             chance = self.random.random()
             if chance < crash and most_crashes:
                 most_crashes -= 1
-                self.owners[partition].crash()
+                self.owners[partition].crash(self.random)
             elif chance < crash + checkpoint:
                 self.owners[partition].checkpoint()
             else:
