@@ -44,10 +44,8 @@ def pages_of(world: World) -> list[str]:
     names = {name for name, _ in _members(world, authorized)}
     pages += ["/segments", "/segments?q=none-at-all", "/segments/new"]
     pages += [f"/segments/{name}{rest}" for name in names for rest in ("", "?q=none-at-all", "/edit", "/remove")]
-    pages += ["/templates", "/templates/welcome", "/templates/come_back"]
-    for row in rows:
-        whose = f"person={quote(row['person'], safe='')}"
-        pages += [f"/templates/{name}?{whose}" for name in ("come_back", "order_shipped")]
+    pages += ["/templates", "/templates/welcome"]
+    pages += [f"/templates/come_back?person={quote(row['person'], safe='')}" for row in rows]
     return pages + [f"/rejected/{letter['id']}" for letter in letters]
 
 
