@@ -10,12 +10,13 @@ import yaml
 
 from schemas.conditions import KINDS, read_condition
 from schemas.segments import Said
+from sinks.messages.rendering import Template
 
 WIDTH = 100  # of a line
 CONTEXT_LINES = 2  # around a change
 
 
-def title_of(said: Said, language: str) -> str:
+def title_of(said: Said | Template, language: str) -> str:
     """Its name for people: in their language, else in English, else in any; else its name."""
     return said.title.get(language) or said.title.get("en") or next(filter(None, said.title.values()), said.name)
 

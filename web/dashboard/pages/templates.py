@@ -38,9 +38,8 @@ class Tried(NamedTuple):
 async def templates(request: Request) -> Response:
     site: Site = request.app.state.site
     found = read_each(site.settings.config, site.settings.timezone)
-    code = site.language(request).code
     lines = [(name, each if isinstance(each, Template) else None, str(each)) for name, each in found.items()]
-    return site.page(request, "templates.html", lines=lines, titled=lambda each: titled(each, code))
+    return site.page(request, "templates.html", lines=lines)
 
 
 async def template(request: Request) -> Response:
@@ -53,15 +52,14 @@ async def template(request: Request) -> Response:
     file = site.settings.config / FOLDER / f"{name}.yaml"
     source = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if isinstance(read, ConfigError):
-        return site.page(request, "template.html", name=name, read=None, wrong=str(read), source=source, titled=str)
+        return site.page(request, "template.html", name=name, read=None, wrong=str(read), source=source)
     asked = sorted({path for _, path, _ in read.asked})
     wanted = sorted({path.split(".")[1] for path in asked if path.startswith(f"{GIVEN}.")})
     who, given = request.query_params.get("person", "").strip(), given_of(request.query_params)
     newest = [] if who else await people.newest(site.analytics, site.workspace)
-    code = site.language(request).code
     return site.page(
         request, "template.html", name=name, read=read, wrong="", source=source, asked=asked, wanted=wanted, who=who,
-        given=given, newest=newest, query=dict(request.query_params), titled=lambda each: titled(each, code),
+        given=given, newest=newest, query=dict(request.query_params),
         tried=await _tried(site, read, who, given) if who else None,
     )  # fmt: skip
 
@@ -115,8 +113,3 @@ def given_of(query: Mapping[str, str]) -> dict[str, str]:
         for name, value in query.items() if name.startswith(start) and value
     }  # fmt: skip
 
-
-def titled(template: Template, language: str) -> str:
-    """Its name for people, in the language of the page where there is one."""
-    titles = template.title
-    return titles.get(language) or titles.get("en") or next(iter(titles.values()), template.name)
