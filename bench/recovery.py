@@ -25,8 +25,8 @@ from bench.ground import PARTITIONS, Ground, kafka_ground
 from bench.measure import Figure, Options, Report, interleaved, rounded
 from bench.peers import versions_of_peers
 from bench.traffic import track_events
+from streams.lines import CUSTOMERS
 from streams.store import StateStore
-from streams.worker import GROUP
 
 STATE_BYTES = 1_000
 MILLION = 1_000_000
@@ -96,7 +96,7 @@ def _prepare_tidewire(ground: Ground, name: str, persons: int, folder: Path) -> 
     ground.make([TOPIC])
     make_topics(ground)
     ground.fill(CHANGELOG, known_states(persons, STATE_BYTES))
-    return _job(ground, TOPIC, GROUP, folder / name)
+    return _job(ground, TOPIC, CUSTOMERS.group, folder / name)
 
 
 def _prepare_peer(ground: Ground, name: str, persons: int, folder: Path) -> Job:

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from bench.measure import Figure, LeftOut, Options, Report, interleaved, rounded
 from bench.traffic import track_events
+from streams.lines import EVENTS
 from streams.log import Log, Outgoing
-from streams.worker import EVENTS
 from tests.faults.cluster import Cluster, wait_for
 from tests.faults.machine import Process
 from tests.faults.watch import Progress

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from config.segments import known_attributes
-from config.yaml_file import YamlFile, parse_yaml, read_yaml
+from config.yaml_file import YamlFile, read_yaml
 from schemas.conditions import SegmentName, problems_of
 from schemas.errors import ConfigError, shown
 from schemas.templates import TemplateFile
@@ -56,20 +57,29 @@ def read_templates(config: Path, zone: str) -> dict[str, Template]:
 
 def read_each(config: Path, zone: str) -> dict[str, Template | ConfigError]:
     """Each template, or what is wrong with it."""
-    known = known_attributes(config)
-    found: dict[str, Template | ConfigError] = {}
-    for file in sorted((config / FOLDER).glob("*.yaml"))[: MOST_TEMPLATES + 1]:
-        try:
-            found[file.stem] = _template(file.stem, read_yaml(file), known, zone)
-        except ConfigError as wrong:
-            found[file.stem] = wrong
-    return found
+    names = sorted(file.stem for file in (config / FOLDER).glob("*.yaml"))
+    found = {name: read_one(config, name, zone) for name in names[: MOST_TEMPLATES + 1]}
+    return {name: read for name, read in found.items() if read is not None}
 
 
-def parse_template(name: str, text: str, known: Mapping[str, frozenset[str]], zone: str) -> Template:
-    """A template as somebody writes it; `known` as `config.segments.known_attributes` says it. Raises like
-    `read_templates`."""
-    return _template(name, parse_yaml(text, f"{name}.yaml"), known, zone)
+def read_one(config: Path, name: str, zone: str) -> Template | ConfigError | None:
+    """One template, or what is wrong with it; None: there is none of that name."""
+    folder = config / FOLDER
+    file = folder / f"{name}.yaml"
+    try:
+        changed_ns = file.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return None
+    return _read_as_of(changed_ns, config, file, zone) if file.parent == folder else None
+
+
+@lru_cache(MOST_TEMPLATES)
+def _read_as_of(changed_ns: int, config: Path, file: Path, zone: str) -> Template | ConfigError:
+    """A file as it was last changed: compiling it takes 10 ms, and a page asks for all of them."""
+    try:
+        return _template(file.stem, read_yaml(file), known_attributes(config), zone)
+    except ConfigError as wrong:
+        return wrong
 
 
 def _template(name: str, file: YamlFile, known: Mapping[str, frozenset[str]], zone: str) -> Template:

@@ -65,6 +65,8 @@ class WriteKey(BaseModel):
             raise ValueError("use lower case letters, digits, - and _, at most 63")
         if value == "kafka":
             raise ValueError("`kafka` names the events that producers write to the topic themselves")
+        if value == "tidewire":
+            raise ValueError("`tidewire` names the events that say what became of messages")
         return value
 
     @field_validator("workspace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +18,7 @@ from processors.touch import address_of
 from processors.traits import LARGEST_OLD_VALUE, LARGEST_VALUE, MOST_TRAITS, MOST_VALUES, Traits
 from schemas.effects import Effect
 from schemas.event import Event
+from schemas.messages import OURS, SOURCE
 from schemas.times import to_iso
 
 MOST_LABELS = 200  # of a part; Segment's own names first, the others by lot; the rest is counted together
@@ -88,6 +89,7 @@ class Told(msgspec.Struct, array_like=True, gc=False):
     groups: dict[str, dict[str, Said]] = {}
 
 
+PROFILE = "profile"
 _NO_TRAITS = (b"{}", b"null", b"")
 _NOTHING_TOLD = msgspec.Raw(msgspec.msgpack.encode(Told()))
 _decode_told = msgspec.msgpack.Decoder(Told).decode
@@ -120,7 +122,7 @@ class Profile(Processor[ProfileState]):
     anonymous id speaks for both keys: who withdrew before she logged in allows it again by an event with both ids.
     """
 
-    name = "profile"
+    name = PROFILE
     version = 1
     about = "Traits with history, contacts, devices, locale, consent, company, first and last seen, counts by event."
     State = ProfileState
@@ -186,6 +188,8 @@ class Profile(Processor[ProfileState]):
             _ = event.properties, event.context
 
     def apply(self, state: ProfileState, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
+        if event.event in OURS and event.source == SOURCE:
+            return ()  # what was said to her is no sign of life
         at_ms, message_id = event.at_ms, event.message_id
         if not state.events:
             state.first_ms = state.last_ms = at_ms
@@ -334,6 +338,11 @@ class Profile(Processor[ProfileState]):
                         for name, span in state.devices.newest_first()],
             "first_touch": _shown_touch(state.first_touch),
         }  # fmt: skip
+
+
+def consent_of(states: Sequence[ProfileState]) -> Consent:
+    """Who allowed what, over all states of a person."""
+    return reduce(Consent.merged, (_read_told(state).consent for state in states), Consent())
 
 
 def _told(state: ProfileState) -> Told:

@@ -37,7 +37,7 @@ class VisitsSettings(BaseModel, extra="forbid", frozen=True):
     server_libraries: tuple[str, ...] = Field(
         ("analytics-python", "analytics-node", "@segment/analytics-node", "analytics-ruby", "analytics-go",
          "analytics-java", "analytics-php", "analytics.net", "rudder-sdk-node", "@rudderstack/rudder-sdk-node",
-         "rudder-analytics-python", "tidewire-demo", "tidewire-import"),
+         "rudder-analytics-python", "tidewire", "tidewire-demo", "tidewire-import"),
         description="Libraries that run on servers: their track calls make no visit, unless they carry the visitor's "
                     "page, user agent or device.")  # fmt: skip
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from schemas.customer import Claim, Via
+from schemas.templates import Channel
 
 HEADER = "tidewire"
 HEADERS = ((HEADER, b"internal"),)
@@ -145,12 +146,29 @@ class Account(Message, tag="account", kw_only=True):
     account: dict[str, Any]
 
 
+class Prepare(Message, tag="prepare", kw_only=True):
+    """May message `id` be sent to `to` now? The answer goes to topic `messages`, for `mailbox`.
+
+    Attributes:
+        mailbox: the person key that it was ordered for; `to` is whom she was merged into since.
+        attempt: which attempt at sending it this is.
+        channel, topic: by which channel, and what she must have consented to; empty: nothing.
+    """
+
+    mailbox: str
+    id: str
+    attempt: int
+    channel: Channel
+    topic: str = ""
+
+
 class Tick(Message, tag="tick", kw_only=True):
     """Fire the timers of `to` that are due at `at_ms`."""
 
 
 Internal = (
     Forward | Merge | Vouch | Absorb | Refuse | Release | Unmerge | Tick | Define | Sweep | Backfill | Belongs | Account
+    | Prepare
 )
 
 encode_internal = msgspec.json.Encoder().encode

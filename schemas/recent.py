@@ -28,10 +28,10 @@ def has_seen(seen: bytes, tok: bytes) -> bool:
     return at >= 0
 
 
-def remember(seen: bytes, tok: bytes, received_ms: int) -> bytes:
-    """The memory with one more id, less those older than 24 hours before it and beyond the most."""
+def remember(seen: bytes, tok: bytes, received_ms: int, keep_s: int = KEEP_S) -> bytes:
+    """The memory with one more id, less those older than `keep_s` before it and beyond the most."""
     now_s = min(max(received_ms // 1000, 0), _LATEST_S)
     start = max(0, len(seen) - (MOST - 1) * _SIZE)
-    while start < len(seen) and int.from_bytes(seen[start + 8 : start + 12]) < now_s - KEEP_S:
+    while start < len(seen) and int.from_bytes(seen[start + 8 : start + 12]) < now_s - keep_s:
         start += _SIZE
     return seen[start:] + _ENTRY.pack(tok, now_s)

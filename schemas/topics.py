@@ -8,6 +8,7 @@ import msgspec
 
 from schemas.customer import Customer
 from schemas.event import Event
+from schemas.messages import Mailbox, OfMessages
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
 from schemas.segments import Cuts, Said
@@ -49,6 +50,10 @@ TOPICS: dict[str, Topic] = {
         Topic("rows", "person key", TableRow, "json", 7 * DAY_MS, False, "Rows for ClickHouse, of every processor."),
         Topic("decisions", "person key", LedgerLine, "json", 365 * DAY_MS, False,
               "The ledger: what was decided about a person, with its cause."),
+        Topic("messages", "person key", OfMessages, "json", 30 * DAY_MS, True,
+              "Messages to people: that they were ordered, may be sent or may not, and what became of each attempt."),
+        Topic("sends", "person key", Mailbox, "msgpack", None, True,
+              "The messages to every person that are open: the changelog of the stage of messages."),
         Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
               "Every version of every segment, and under `NAME/live` the one that people are judged by; "
               "under `WORKSPACE/rfm` where the fifths of RFM meet."),

@@ -22,9 +22,10 @@ _decode = msgspec.json.Decoder().decode
 
 
 async def read_memories(
-    analytics: Analytics, selectors: Sequence[Selector], zone: Zone, *, at_once: int
+    analytics: Analytics, selectors: Sequence[Selector], zone: Zone
 ) -> AsyncIterator[dict[str, dict[str, Memory]]]:
-    """The memories of everybody who has any, by person key and selector, some people at a time.
+    """The memories of everybody who has any, by person key and selector: of about `KEYS_OF_LOT` keys at a time, read
+    when they are asked for.
 
     Raises:
         ClickHouseError: the query failed.
@@ -41,11 +42,7 @@ async def read_memories(
             memories = _memories(selectors, row)
             if memories:
                 people[row["key"]] = memories
-            if len(people) == at_once:
-                yield people
-                people = {}
-        if people:
-            yield people
+        yield people
 
 
 async def memories_of(

@@ -20,7 +20,7 @@ from streams.kafka import KafkaLog
 from streams.log import TP, Log
 from streams.metrics import StageMetrics
 from streams.transport import Batch, BatchSchema, register
-from streams.worker import EVENTS, GROUP, Stage, Worker
+from streams.worker import Stage, Then, Worker, do_nothing
 
 log = structlog.get_logger(__name__)
 
@@ -49,24 +49,27 @@ class StageApp:
     """A stage as a member of its group. Start it in the event loop it is to run in."""
 
     def __init__(
-        self, log_: Log, stage: Stage[Any], settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process
-    ) -> None:
+        self, log_: Log, stage: Stage[Any], settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process, *,
+        checkpoint_ms: int | None = None, then: Then = do_nothing,
+    ) -> None:  # fmt: skip
+        """`checkpoint_ms`: another interval than that of the settings; `then`: see `Worker`."""
         register()
         logging.getLogger("faust").setLevel(logging.WARNING)
         logging.getLogger("faust.app.base").setLevel(logging.ERROR)  # it misses a sensor of the first rebalance
         logging.getLogger("mode").setLevel(logging.WARNING)
         logging.getLogger("mode.timers").setLevel(logging.ERROR)  # it warns of every commit that took long
         self._log = log_
+        self._line = stage.line
         self._fatal = fatal
         is_embedded = isinstance(log_, EmbeddedLog)
         (settings.data / "faust").mkdir(parents=True, exist_ok=True)
         self.faust = faust.App(
-            GROUP,
+            stage.line.group,
             broker="embedded://" if is_embedded else "kafka://",
             store="memory://",
             datadir=str(settings.data / "faust"),
             processing_guarantee="at_least_once",  # and effects that are the same however often they happen
-            topic_partitions=log_.partitions(EVENTS),
+            topic_partitions=log_.partitions(stage.line.topic),
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=False,
@@ -84,12 +87,14 @@ class StageApp:
         self.faust.ground = log_
         self.faust.kafka_options = {} if not isinstance(log_, KafkaLog) else log_.client_options
         self.worker: Worker[Any] = Worker(
-            log_, stage, folder=settings.data / "customers", reading=self, metrics=metrics,
-            checkpoint_records=settings.checkpoint_records, checkpoint_ms=settings.checkpoint_ms,
+            log_, stage, folder=settings.data / stage.line.changelog, reading=self, metrics=metrics,
+            checkpoint_records=settings.checkpoint_records, then=then,
+            checkpoint_ms=settings.checkpoint_ms if checkpoint_ms is None else checkpoint_ms,
             hot_states=settings.hot_customers,
             lease_s=None if is_embedded else SESSION_TIMEOUT_S * 0.8,
         )  # fmt: skip
-        self.faust.agent(self.faust.topic(EVENTS, schema=BatchSchema()), name="customers")(self._agent)
+        topic = self.faust.topic(stage.line.topic, schema=BatchSchema())
+        self.faust.agent(topic, name=stage.line.changelog)(self._agent)
         self.faust.on_partitions_assigned.connect(self._assigned, weak=False)
         self.faust.on_partitions_revoked.connect(self._revoked, weak=False)
         self._owning: asyncio.Task[None] | None = None  # while state is restored
@@ -119,13 +124,13 @@ class StageApp:
     # --- what the worker tells
 
     def mark(self, partition: int, offset: int) -> None:
-        self.faust.consumer.mark(TP(EVENTS, partition), offset)
+        self.faust.consumer.mark(TP(self._line.topic, partition), offset)
 
     def pause(self, partition: int) -> None:
-        self.faust.consumer.pause_partitions({FaustTP(EVENTS, partition)})
+        self.faust.consumer.pause_partitions({FaustTP(self._line.topic, partition)})
 
     def resume(self, partition: int) -> None:
-        self.faust.consumer.resume_partitions({FaustTP(EVENTS, partition)})
+        self.faust.consumer.resume_partitions({FaustTP(self._line.topic, partition)})
 
     # --- what Faust tells
 
@@ -140,12 +145,12 @@ class StageApp:
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            self._fatal("the customer stage failed", error)
+            self._fatal(f"the stage of {self._line.topic} failed", error)
 
     async def _assigned(self, sender: Any, assigned: set[Any], **kwargs: Any) -> None:
         # Not waited for here: until this returns the group hears no heartbeat of ours, and a restore that takes longer
         # than a session would cost us the partitions, again and again.
-        partitions = sorted(tp.partition for tp in assigned if tp.topic == EVENTS)
+        partitions = sorted(tp.partition for tp in assigned if tp.topic == self._line.topic)
         await self._end_owning()
         self._owning = asyncio.create_task(self._own(partitions, self.faust.consumer_generation_id))
 
@@ -165,7 +170,7 @@ class StageApp:
             self._owning = None
 
     async def _revoked(self, sender: Any, revoked: set[Any], **kwargs: Any) -> None:
-        partitions = [tp.partition for tp in revoked if tp.topic == EVENTS]
+        partitions = [tp.partition for tp in revoked if tp.topic == self._line.topic]
         if not partitions:
             return
         await self._end_owning()

@@ -17,35 +17,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import msgspec
 import structlog
 
 from config.segments import check_together
-from processors.memories import Memories
+from processors.memories import Memories, Memory
 from processors.selectors import Selector, selector_of
 from processors.values import zone_named
 from schemas.conditions import canonical, leaves_of, read_condition
 from schemas.errors import TidewireError
 from schemas.internal import HEADERS, Backfill, Define, Sweep, encode_internal
 from schemas.keyed import encode_state
+from schemas.rejected import decode_rejected
 from schemas.segments import Cuts, Definition, Definitions, Said, decode_said, encode_definitions, encode_said
 from schemas.times import MINUTE_MS
-from streams.lag import STAGE_GROUP, until_handled, until_past
+from streams.lag import STAGE_GROUP, until_handled, until_past, until_stored
+from streams.lines import EVENTS
 from streams.log import TP, Log, Outgoing
 from streams.rfm import look_up
 from streams.segments import RULES_KEY
-from streams.worker import EVENTS
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics
 
 log = structlog.get_logger(__name__)
+
+Each = TypeVar("Each")
 
 TOPIC = "definitions"
 LIVE = "live"
@@ -59,6 +62,8 @@ WHERE workspace = {by:String} AND recorded_for = {by:String} AND kind = 'swept' 
 READ_AT_ONCE = 1_000
 BACKFILLED_AT_ONCE = 250  # people of one append; two of them may be under way, so that live events wait behind no more
 SELECTORS_AT_ONCE = 20  # of one query
+MOST_ROUNDS = 10  # of reading again those whose events are refused all the time
+LONGEST_READ_S = 600.0
 MOST_BEHIND = 5_000  # records: while the stage is further behind, live events go first
 
 
@@ -332,14 +337,11 @@ class Coordinator:
 
     async def _backfill(self, selectors: Sequence[Selector]) -> None:
         """Send everybody what ClickHouse knows of her."""
-        from sinks.memories import read_memories
-
         self.progress.step = "reading the past"
         before: dict[int, int] = {}
         last: dict[int, int] = {}
         for some in _batched(selectors, SELECTORS_AT_ONCE):
-            async for people in read_memories(self._analytics, some, zone_named(self._zone),
-                                               at_once=BACKFILLED_AT_ONCE):
+            async for people in self._past(some):
                 await until_handled(self._log, before)
                 await self._until_calm()
                 messages = []
@@ -349,6 +351,45 @@ class Coordinator:
                 placed = await self._log.append(EVENTS, messages)
                 before, last = last, {place.partition: place.first + place.count - 1 for place in placed}
                 self.progress.done += len(people)
+
+    async def _past(self, selectors: Sequence[Selector]) -> AsyncIterator[dict[str, dict[str, Memory]]]:
+        """What ClickHouse knows of everybody, few people at a time."""
+        from sinks.memories import memories_of, read_memories
+
+        zone, ends = zone_named(self._zone), await self._refusals()
+        async for people in read_memories(self._analytics, selectors, zone):
+            # ClickHouse has an event before it hears that the stage refused it: whose that was are read again.
+            for _ in range(MOST_ROUNDS):
+                keys = await self._refused_since(ends) & people.keys()
+                ends = await self._refusals()
+                if not keys:
+                    break
+                again = await memories_of(self._analytics, selectors, zone, sorted(keys), longest_s=LONGEST_READ_S)
+                people.update((key, again.get(key, {})) for key in keys)
+            else:
+                log.warning("refusals_without_end", people=len(keys))
+            known = [(key, memories) for key, memories in people.items() if memories]
+            for some in _batched(known, BACKFILLED_AT_ONCE):
+                yield dict(some)
+
+    async def _refusals(self) -> dict[int, int]:
+        """Where topic `rejected` ends, once ClickHouse holds all of it."""
+        ends = {partition: end for partition, (_, end) in (await self._log.bounds("rejected")).items()}
+        await until_stored(self._log, "rejected", {partition: end - 1 for partition, end in ends.items() if end})
+        return ends
+
+    async def _refused_since(self, ends: Mapping[int, int]) -> set[str]:
+        """The keys of events that were refused since topic `rejected` ended there, of all events there are by now."""
+        bounds = await self._log.bounds(EVENTS)
+        await until_handled(self._log, {partition: end - 1 for partition, (_, end) in bounds.items() if end})
+        keys = set()
+        for partition, (first, end) in (await self._log.bounds("rejected")).items():
+            at = max(first, ends.get(partition, first))
+            while at < end:
+                records = await self._log.read(TP("rejected", partition), at, READ_AT_ONCE)
+                keys |= {decode_rejected(record.value).key for record in records if record.value}
+                at = records[-1].offset + 1 if records else end
+        return keys
 
     async def _until_calm(self) -> None:
         """Wait while the stage is behind: what happens now comes before what happened long ago."""
@@ -360,7 +401,7 @@ class Coordinator:
             await asyncio.sleep(LOOK_EVERY_S / 5)
 
 
-def _batched(all_of_them: Sequence[Selector], size: int) -> Iterator[Sequence[Selector]]:
+def _batched(all_of_them: Sequence[Each], size: int) -> Iterator[Sequence[Each]]:
     for first in range(0, len(all_of_them), size):
         yield all_of_them[first : first + size]
 

@@ -1,4 +1,4 @@
-"""The data folder of a process: it can be written, and no other worker keeps its states there."""
+"""The data folder of a process: it can be written, and no other worker or sender keeps its states there."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LOCK_FILE = "worker.lock"
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """The folder is this worker's while the `with` lasts; it is made where it is missing.
+    """The folder is this process' alone while the `with` lasts; it is made where it is missing.
 
     Raises:
         TidewireError: it cannot be written.
-        Unreachable: another worker, whose process is named, holds it.
+        Unreachable: another worker or sender, whose process is named, holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,8 +32,8 @@ def owned(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            what = f"the data folder {folder} is that of a worker already, process {lock.read().strip() or 'unknown'}."
-            raise Unreachable(f"{what} Give each worker a folder of its own with --data.") from None
+            what = f"the data folder {folder} is that of process {lock.read().strip() or 'unknown'} already."
+            raise Unreachable(f"{what} Give each worker and each sender a folder of its own with --data.") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

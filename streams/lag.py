@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from sinks.batch import TOPICS as SINK_TOPICS
 from sinks.clickhouse import GROUP as SINK_GROUP
+from streams.lines import CUSTOMERS, MESSAGES
 from streams.log import Log
 
-STAGE_GROUP = "tidewire-customers"
-STAGE_TOPICS = ("events",)
+STAGE_GROUP = CUSTOMERS.group
+STAGE_TOPICS = (CUSTOMERS.topic,)
 LOOK_EVERY_S = 0.5
 SOON_S = 0.1
 
@@ -43,7 +44,9 @@ class Progress(NamedTuple):
     committed: int
 
 
-GROUPS: Mapping[str, tuple[str, ...]] = {STAGE_GROUP: STAGE_TOPICS, SINK_GROUP: SINK_TOPICS}
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    STAGE_GROUP: STAGE_TOPICS, MESSAGES.group: (MESSAGES.topic,), SINK_GROUP: SINK_TOPICS,
+}  # fmt: skip
 
 
 async def measure_groups(log: Log) -> dict[str, Progress]:
@@ -67,6 +70,11 @@ async def until_past(log: Log, places: Mapping[int, int]) -> None:
 async def until_handled(log: Log, places: Mapping[int, int]) -> None:
     """Wait until the stage has handled the records of `events` at these offsets, by partition."""
     await _until_past(log, STAGE_GROUP, "events", places, SOON_S)
+
+
+async def until_stored(log: Log, topic: str, places: Mapping[int, int]) -> None:
+    """Wait until ClickHouse holds the records of a topic up to these offsets, by partition."""
+    await _until_past(log, SINK_GROUP, topic, places, SOON_S)
 
 
 async def _until_past(

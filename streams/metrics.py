@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,8 +32,8 @@ from schemas.errors import Refused
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Unit: TypeAlias = Literal["seconds", "bytes", "records", "events", "rows", "people", "partitions", "requests", "files",
-                          "parts", "inserts", "tries", "offset", "1"]  # fmt: skip
-Role: TypeAlias = Literal["every", "collector", "worker", "sink", "dashboard"]
+                          "parts", "inserts", "tries", "offset", "messages", "1"]  # fmt: skip
+Role: TypeAlias = Literal["every", "collector", "worker", "sink", "sender", "dashboard"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 APPEND_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -62,12 +62,17 @@ class Metric(NamedTuple):
         return (self.name,)
 
 
+Made = TypeVar("Made")
+
 LABELS: Mapping[str, str] = {
-    "group": "a consumer group of ours: `tidewire-customers` (the customer stage) or `tidewire-clickhouse` (the sink)",
+    "channel": "a channel: `email` or `sms`",
+    "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
+             "messages) or `tidewire-clickhouse` (the sink)",
     "outcome": "a word of the customer stage for what became of a record",
     "partition": "the number of a partition of topic `events`",
     "processor": "the name of a processor",
     "reason": "why an event was refused: of the collector the fixed text of the refusal, of the stage one of `REASONS`",
+    "result": "what a channel said: `accepted`, `later`, `declined` or `unknown`",
     "roles": "the roles of the process, such as `collector,dashboard,sink,worker`",
     "segment": "the name of a segment, as a file or a marketer names it",
     "source": "the name of a write key, as config/write_keys.yaml says",
@@ -202,15 +207,40 @@ SEGMENT_DIFFERENCES = Metric("dashboard", "tidewire_segment_differences", "gauge
 SEGMENT_COMPARED = Metric("dashboard", "tidewire_segment_compared_time_seconds", "gauge", "seconds",
                           "When a segment was last compared, since 1970.", ("segment",))  # fmt: skip
 
+# --- sender
+
+
+def of_messages(metric: Metric) -> Metric | None:
+    """What the customer stage measures, of the stage of messages, where it is worth a look."""
+    if metric not in (STAGE_RECORDS, STAGE_REJECTED, STAGE_BEHIND_SECONDS, CHECKPOINT, OWNED, TIMERS_LATE):
+        return None
+    return metric._replace(role="sender", name=metric.name.replace("tidewire_", "tidewire_messages_", 1),
+                           about=f"As {metric.name}, of the stage of messages.")  # fmt: skip
+
+
+SENDER_ATTEMPTS = Metric("sender", "tidewire_sender_attempts", "counter", "messages",
+                         "Messages handed over to a channel, by what it said: accepted, later, declined or unknown.",
+                         ("channel", "result"))  # fmt: skip
+SENDER_SECONDS = Metric("sender", "tidewire_sender_attempt_seconds", "histogram", "seconds",
+                        "One attempt, from the call of the channel to its answer.", ("channel",), SECONDS)  # fmt: skip
+SENDER_WAITING = Metric("sender", "tidewire_sender_waiting_messages", "gauge", "messages",
+                        "Messages in memory that wait for a turn of their channel.", ("channel",))  # fmt: skip
+SENDER_UNDER_WAY = Metric("sender", "tidewire_sender_under_way_messages", "gauge", "messages",
+                          "Messages of a channel that are under way.", ("channel",))  # fmt: skip
+SENDER_RESTING = Metric("sender", "tidewire_sender_channel_rests", "gauge", "1",
+                        "1 while a channel takes nothing from anybody and is left alone.", ("channel",))  # fmt: skip
+
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
 OF_SINK = (SINK_ROWS, SINK_INSERTS, SINK_REFUSED, SINK_SKIPPED, SINK_RETRIES, SINK_UP, SINK_INSERT, SINK_BATCH,
            SINK_BEHIND_SECONDS, PARTS, TABLE_ROWS, TABLE_BYTES, CLICKHOUSE_DISK_FREE)  # fmt: skip
+OF_SENDER = (SENDER_ATTEMPTS, SENDER_SECONDS, SENDER_WAITING, SENDER_UNDER_WAY, SENDER_RESTING,
+             *(named for metric in OF_WORKER if (named := of_messages(metric)) is not None))  # fmt: skip
 OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_DASHBOARD, *OF_EVERY)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD, *OF_EVERY)
 
 
 # --- reasons
@@ -277,39 +307,60 @@ def histogram_family(metric: Metric, counts: Iterable[int], sum_value: float) ->
 
 
 class StageMetrics:
-    """What the customer stage counts and times.
+    """What a stage counts and times.
 
     Args:
         processors: of each it is said from the beginning that it failed never: an alarm sees no first failure else.
+        of: what the metrics of the customer stage are called of this one; None: nobody asks for it.
     """
 
-    def __init__(self, registry: CollectorRegistry, processors: Iterable[str] = ()) -> None:
-        self.records = counter(STAGE_RECORDS, registry)
-        self.rejected = counter(STAGE_REJECTED, registry)
+    def __init__(
+        self, registry: CollectorRegistry, processors: Iterable[str] = (),
+        of: Callable[[Metric], Metric | None] = lambda metric: metric,
+    ) -> None:  # fmt: skip
+        unasked = CollectorRegistry()
+
+        def made(make: Callable[[Metric, CollectorRegistry], Made], metric: Metric) -> Made:
+            named = of(metric)
+            return make(metric, unasked) if named is None else make(named, registry)
+
+        self.records = made(counter, STAGE_RECORDS)
+        self.rejected = made(counter, STAGE_REJECTED)
         for processor in processors:
             self.rejected.labels(processor, FAILED)
-        self.batch_records = histogram(STAGE_BATCH, registry)
-        self.processor_seconds = counter(PROCESSOR_SECONDS, registry)
-        self.processor_events = counter(PROCESSOR_EVENTS, registry)
-        self.checkpoint_seconds = histogram(CHECKPOINT, registry)
-        self.checkpoint_customers = counter(CHECKPOINT_CUSTOMERS, registry)
-        self.rows = counter(STAGE_ROWS, registry)
-        self.behind_records = gauge(STAGE_BEHIND_RECORDS, registry)
-        self.behind_seconds = gauge(STAGE_BEHIND_SECONDS, registry)
-        self.owned_partitions = gauge(OWNED, registry)
-        self.stopped_partitions = gauge(STOPPED, registry)
-        self.hot_customers = gauge(HOT, registry)
-        self.store_records = gauge(STORE_RECORDS, registry)
-        self.store_bytes = gauge(STORE_BYTES, registry)
-        self.restored = counter(RESTORED, registry)
-        self.restore_seconds = histogram(RESTORE, registry)
-        self.timers_late_seconds = histogram(TIMERS_LATE, registry)
+        self.batch_records = made(histogram, STAGE_BATCH)
+        self.processor_seconds = made(counter, PROCESSOR_SECONDS)
+        self.processor_events = made(counter, PROCESSOR_EVENTS)
+        self.checkpoint_seconds = made(histogram, CHECKPOINT)
+        self.checkpoint_customers = made(counter, CHECKPOINT_CUSTOMERS)
+        self.rows = made(counter, STAGE_ROWS)
+        self.behind_records = made(gauge, STAGE_BEHIND_RECORDS)
+        self.behind_seconds = made(gauge, STAGE_BEHIND_SECONDS)
+        self.owned_partitions = made(gauge, OWNED)
+        self.stopped_partitions = made(gauge, STOPPED)
+        self.hot_customers = made(gauge, HOT)
+        self.store_records = made(gauge, STORE_RECORDS)
+        self.store_bytes = made(gauge, STORE_BYTES)
+        self.restored = made(counter, RESTORED)
+        self.restore_seconds = made(histogram, RESTORE)
+        self.timers_late_seconds = made(histogram, TIMERS_LATE)
 
     def forget(self, partition: int) -> None:
         """The partition is another's now: what is said of it here would be out of date."""
         for each in (self.behind_records, self.behind_seconds, self.hot_customers, self.store_records,
                      self.store_bytes):  # fmt: skip
             each.remove_by_labels({"partition": str(partition)})
+
+
+class DispatchMetrics:
+    """What is counted and timed where messages leave."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = counter(SENDER_ATTEMPTS, registry)
+        self.seconds = histogram(SENDER_SECONDS, registry)
+        self.waiting = gauge(SENDER_WAITING, registry)
+        self.under_way = gauge(SENDER_UNDER_WAY, registry)
+        self.resting = gauge(SENDER_RESTING, registry)
 
 
 class SinkMetrics:

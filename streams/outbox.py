@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Mapping
 from hashlib import blake2b
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from processors.base import Table
 from schemas.effects import Decision, Row
 from schemas.errors import Refused
+from schemas.event import Event, encode_event
 from schemas.internal import HEADERS, Internal, encode_internal
 from schemas.rejected import Rejected, encode_rejected
 from schemas.rows import LedgerLine, TableRow, encode_json
@@ -44,6 +46,7 @@ class Outbox:
         self._key_of = {row: attrgetter(*table.key) if table.key else _no_key for row, table in table_of.items()}
         self.messages: dict[str, list[Outgoing]] = {}
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
+        self._then: list[Any] = []
         self.rejected: Counter[tuple[str, str]] = Counter()
         """How many dead letters, by processor and class of reason, since somebody last took them."""
         self._origin: str | Record = ""
@@ -118,6 +121,18 @@ class Outbox:
         else:
             self.rows[identity] = (part, version, row)
 
+    def then(self, what: Any) -> None:
+        """To be done once the states are durable: for the worker's `then`."""
+        self._then.append(what)
+
+    def event(self, event: Event) -> None:
+        """Send an event, as a collector would."""
+        self._put("events", event.key.encode(), encode_event(event))
+
+    def say(self, topic: str, key: str, value: bytes) -> None:
+        """Send a record that is none of the above."""
+        self._put(topic, key.encode(), value)
+
     def _put(
         self, topic: str, key: bytes | None, value: bytes, headers: tuple[tuple[str, bytes], ...] = (),
         partition: int | None = None,
@@ -126,6 +141,10 @@ class Outbox:
 
     def take_messages(self) -> dict[str, list[Outgoing]]:
         taken, self.messages = self.messages, {}
+        return taken
+
+    def take_then(self) -> list[Any]:
+        taken, self._then = self._then, []
         return taken
 
     def take_rows(self) -> list[Outgoing]:
@@ -142,5 +161,5 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget what waits: it will follow again from the same records."""
-        self.messages, self.rows = {}, {}
+        self.messages, self.rows, self._then = {}, {}, []
         self.rejected.clear()

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from schemas.errors import TidewireError
 from schemas.times import to_iso, to_ms
 from streams.dead_letters import GoOn, encode_note
+from streams.lines import CUSTOMERS
 from streams.log import Log, Outgoing
-from streams.states import CHANGELOG, GO_ON
+from streams.states import GO_ON
 
 
 async def let_go_on(log_: Log, partition: int, *, by: str, let_through: bool = False) -> GoOn:
@@ -29,5 +30,5 @@ async def let_go_on(log_: Log, partition: int, *, by: str, let_through: bool = F
     if partition not in bounds:
         raise TidewireError(f"there is no partition {partition}: topic `events` has 0 to {len(bounds) - 1}.")
     go_on = GoOn(bounds[partition][1], let_through, by, to_iso(to_ms(datetime.now(UTC))))
-    await log_.append(CHANGELOG, [Outgoing(GO_ON, encode_note(go_on), partition)])
+    await log_.append(CUSTOMERS.changelog, [Outgoing(GO_ON, encode_note(go_on), partition)])
     return go_on

@@ -16,9 +16,9 @@ from schemas.segments import Definition
 from sinks.conditions import compared_sql, people_sql
 from streams.definitions import Known, definition_of
 from streams.lag import until_past
+from streams.lines import EVENTS
 from streams.log import Log
 from streams.metrics import SegmentMetrics
-from streams.worker import EVENTS
 
 if TYPE_CHECKING:
     from sinks.analytics import Analytics

@@ -1,6 +1,6 @@
-"""The roles of Tidewire, any set of them in one process: collector, worker, sink, dashboard.
+"""The roles of Tidewire, any set of them in one process: collector, worker, sink, sender, dashboard.
 
-`tidewire up` runs all four. Every process answers `/healthz`, `/readyz` and `/metrics` at its address.
+`tidewire up` runs all five. Every process answers `/healthz`, `/readyz` and `/metrics` at its address.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LAG_EVERY_S = 1.0
+SENDER_CHECKPOINT_MS = 5  # a message leaves once its attempt is durable
 STARTED_LOOK_S = 0.01
 
 Ready = Callable[["Running"], Awaitable[None]]
@@ -139,7 +140,7 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
     share_memory()
     set_up_logging(settings.log_level)
     async with AsyncExitStack() as stack:
-        if "worker" in roles and not settings.is_embedded:  # the embedded log says it of itself
+        if roles & {"worker", "sender"} and not settings.is_embedded:  # the embedded log says it of itself
             stack.enter_context(owned(settings.data))
         log_ = open_log(settings)
         listener = stack.enter_context(_listen(settings, roles))
@@ -155,7 +156,7 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
         registry = CollectorRegistry()
         process = ProcessMetrics(registry, roles=roles, data=settings.data)
         token = secrets.token_urlsafe(24)
-        if roles & {"worker", "sink", "dashboard"}:
+        if roles & {"worker", "sink", "sender", "dashboard"}:
             await _start_behind(running, roles, registry, stack)
         lag = _LagWatch(log_, process)
         stack.push_async_callback(lag.stop)
@@ -180,6 +181,7 @@ async def _start_behind(
     """What needs no address: ClickHouse, the sink, the worker. They stop after the server, the worker first."""
     from processors.fold import Fold
     from processors.registry import load_processors
+    from sinks.messages.tables import TABLES as MESSAGE_TABLES
 
     settings, log_ = running.settings, running.log
     fold = Fold(load_processors(settings.config))
@@ -188,6 +190,7 @@ async def _start_behind(
         from streams.versions import refuse_newer_states
 
         await refuse_newer_states(log_, fold)
+    tables = (*fold.tables, *MESSAGE_TABLES)
     if roles & {"sink", "dashboard"}:
         from sinks.analytics import Analytics
         from sinks.migrate import migrate
@@ -195,12 +198,12 @@ async def _start_behind(
         analytics = Analytics(settings.analytics_url, settings.analytics_password)
         await analytics.start()
         stack.push_async_callback(analytics.close)
-        await migrate(analytics, fold.tables)
+        await migrate(analytics, tables)
         running._analytics = analytics
     if "sink" in roles:
         from sinks.clickhouse import ClickHouseSink
 
-        sink = ClickHouseSink(log_, running.analytics, fold.tables, settings, registry)
+        sink = ClickHouseSink(log_, running.analytics, tables, settings, registry)
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
     if "dashboard" in roles:
@@ -214,6 +217,30 @@ async def _start_behind(
         customers = StageApp(log_, stage, settings, StageMetrics(registry, [each.name for each in fold.processors]))
         await customers.start()
         stack.push_async_callback(customers.stop)
+    if "sender" in roles:
+        await start_sender(settings, log_, registry, stack)
+
+
+async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
+    """The stage of messages, and what hands them over to their channels."""
+    from config.channels import read_channels
+    from streams.app import StageApp, end_process
+    from streams.channels import open_channels, templates_of
+    from streams.dispatch import Dispatcher
+    from streams.messages import MessageStage
+    from streams.metrics import RECORD, DispatchMetrics, StageMetrics, of_messages
+
+    channels = open_channels(read_channels(settings.config), log_)
+    dispatcher = Dispatcher(log_, channels, templates_of(settings), DispatchMetrics(registry))
+    stage = MessageStage(lambda: dispatcher.room)
+    metrics = StageMetrics(registry, of=of_messages)
+    metrics.rejected.labels("", RECORD)
+    mailboxes = StageApp(log_, stage, settings, metrics,
+                         checkpoint_ms=SENDER_CHECKPOINT_MS, then=dispatcher.then)  # fmt: skip
+    dispatcher.start(lambda error: end_process("messages could not be handed over", error))
+    stack.push_async_callback(dispatcher.stop)
+    await mailboxes.start()
+    stack.push_async_callback(mailboxes.stop)
 
 
 async def _start_segments(running: Running, registry: CollectorRegistry, stack: AsyncExitStack) -> None:

@@ -7,20 +7,23 @@ duplicate, may it be used, and only then the processors. What follows goes to th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from time import perf_counter
+from typing import Any
 
 import msgspec
 import structlog
 
 from processors.base import Person
 from processors.fold import Done, Fold, ProcessorFailed, Spent
+from processors.profile import PROFILE, consent_of
 from schemas.customer import Customer, Part, Via, decode_part
 from schemas.effects import Decision, Row
 from schemas.errors import Refused
 from schemas.event import Event, decode_event
 from schemas.internal import (
+    HEADERS,
     Absorb,
     Account,
     Backfill,
@@ -29,6 +32,7 @@ from schemas.internal import (
     Forward,
     Internal,
     Merge,
+    Prepare,
     Refuse,
     Release,
     Sweep,
@@ -40,6 +44,7 @@ from schemas.internal import (
     is_internal,
 )
 from schemas.keyed import encode_state
+from schemas.messages import ADDRESSES, Ready, Withheld, encode_of_message
 from schemas.recent import has_seen, remember, token
 from schemas.rows import Portrait, encode_json
 from schemas.times import from_ms, to_iso
@@ -58,6 +63,7 @@ from streams.identity import (
     pay_debts,
     since_here,
 )
+from streams.lines import CUSTOMERS, MESSAGES
 from streams.log import Outgoing, Record, partition_of
 from streams.metrics import TIMED_ONE_OF
 from streams.outbox import Outbox
@@ -68,6 +74,7 @@ log = structlog.get_logger(__name__)
 
 MOST_HELD = 1_000  # events of one person that wait for history on its way; usually it is there in milliseconds
 MOST_HELD_BYTES = 2 * 1024 * 1024
+MOST_TICKS = 100  # timers of one partition under way, so that live events wait behind no more
 MOST_SWEPT = 50  # people judged by one Sweep, so that what comes meanwhile need not wait long
 MOST_EMPTY_PARTS = 10_000  # so many parts of an outgrown record are kept empty; of more, nothing is kept
 
@@ -101,6 +108,8 @@ class CustomerStage:
     """The stage (`streams.worker.Stage`) that keeps people."""
 
     State = Customer
+    line = CUSTOMERS
+    room = MOST_TICKS
 
     def __init__(self, fold: Fold, *, partitions: int, most_links: int) -> None:
         self.fold = fold
@@ -158,6 +167,9 @@ class CustomerStage:
         judged_due_ms = customer.judged_due_ms
         return min(due_ms, judged_due_ms) if due_ms and judged_due_ms else due_ms or judged_due_ms
 
+    def tick(self, key: str, at_ms: int, partition: int) -> Outgoing:
+        return Outgoing(key.encode(), encode_internal(Tick(to=key, origin="", at_ms=at_ms)), partition, HEADERS)
+
     def portrait(self, key: str, customer: Customer, at_ms: int) -> Outgoing:
         """What is known of a person."""
         portrait = Portrait(key=key, workspace=key.partition("/")[0], revision=customer.revision, at=from_ms(at_ms))
@@ -165,14 +177,19 @@ class CustomerStage:
             portrait.merged_into = customer.redirect
         else:
             portrait.identities = identities_of(key, customer)
-            portrait.sections, failures = self.fold.portrait_without_failures(customer.parts)
-            for failed in failures:
-                self.counts["not_shown"] += 1
-                log.error("processor_failed_to_show", processor=failed.processor, error=str(failed),
-                          exc_info=failed.__cause__)  # fmt: skip
-            if self._judging is not None:
-                portrait.sections |= self._judging.sections(customer)
+            portrait.sections = self._sections(customer)
         return Outgoing(key.encode(), encode_json(portrait))
+
+    def _sections(self, customer: Customer) -> dict[str, Any]:
+        """What processors and segments show of somebody."""
+        sections, failures = self.fold.portrait_without_failures(customer.parts)
+        for failed in failures:
+            self.counts["not_shown"] += 1
+            log.error("processor_failed_to_show", processor=failed.processor, error=str(failed),
+                      exc_info=failed.__cause__)  # fmt: skip
+        if self._judging is not None:
+            sections |= self._judging.sections(customer)
+        return sections
 
     def shrink(self, key: str, customer: Customer, limit_bytes: int, out: Outbox) -> None:
         """Leave what is known of the largest parts out of an outgrown record, her own key's last. Their events stand in
@@ -379,6 +396,9 @@ class CustomerStage:
                         self._judging.after_account(key, customer, out)
                     customers.show(key)
                 return
+            case Prepare():
+                self._prepare(key, customer, message, out)
+                return
             case Define():
                 customer.definitions = bytes(message.definitions)
                 if self._judging is not None:
@@ -455,6 +475,34 @@ class CustomerStage:
             elif 0 < customer.judged_due_ms <= at_ms:
                 self._judging.on_time(key, customer, at_ms, out)
         return is_told
+
+    # --- messages
+
+    def _prepare(self, key: str, customer: Customer, message: Prepare, out: Outbox) -> None:
+        """Say whether a message may be sent to her now, and with what it is to be filled in."""
+        if customer.redirect:
+            out.send(Prepare(to=customer.redirect, origin=out.origin, at_ms=message.at_ms, mailbox=message.mailbox,
+                             id=message.id, attempt=message.attempt, channel=message.channel,
+                             topic=message.topic))  # fmt: skip
+            return
+        sections = self._sections(customer)
+        why = self._why_not(customer, sections, message)
+        to, id_, attempt = message.mailbox, message.id, message.attempt
+        if why:
+            answer: Ready | Withheld = Withheld(to=to, id=id_, attempt=attempt, person=key, why=why)
+        else:
+            answer = Ready(to=to, id=id_, attempt=attempt, person=key, sections=msgspec.Raw(encode_json(sections)))
+        out.say(MESSAGES.topic, to, encode_of_message(answer))
+
+    def _why_not(self, customer: Customer, sections: Mapping[str, Any], message: Prepare) -> str:
+        """Why she is not to be sent it; empty where she is."""
+        if not customer.parts:
+            return "nobody"
+        profile = sections.get(PROFILE)
+        if not isinstance(profile, Mapping) or not profile.get(ADDRESSES[message.channel]):
+            return "no_address"
+        consent = consent_of(self.fold.states(customer.parts, PROFILE))
+        return "no_consent" if message.topic and not consent.allows(message.topic, message.channel) else ""
 
     # --- segments
 

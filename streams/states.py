@@ -17,15 +17,15 @@ import structlog
 from schemas.errors import TidewireError
 from schemas.keyed import Head, Keyed, decode_head, encode_state
 from streams.dead_letters import GoOn, Stopped, decode_go_on, decode_stopped, encode_note
+from streams.lines import Line
 from streams.log import TP, Log, Outgoing, Placed, Record
 from streams.store import StateStore, TimerMove
 
 log = structlog.get_logger(__name__)
 
-CHANGELOG = "customers"
 RESTORE_CHUNK = 5_000  # records
 # Keys in the changelog that are no keys of states, which never begin with a zero byte:
-EVENTS_ID = b"\0events"  # the id of topic `events`
+TOPIC_ID = b"\0events"  # the id of the topic that its stage reads
 STOPPED = b"\0stopped"  # `streams.dead_letters.Stopped`
 GO_ON = b"\0go_on"  # `streams.dead_letters.GoOn`
 
@@ -68,10 +68,11 @@ class PartitionStates(Generic[S]):
     """
 
     def __init__(
-        self, partition: int, store: StateStore, log_: Log, *, state: type[S], next_due_ms: Callable[[S], int],
-        most_hot: int,
+        self, line: Line, partition: int, store: StateStore, log_: Log, *, state: type[S],
+        next_due_ms: Callable[[S], int], most_hot: int,
     ) -> None:  # fmt: skip
         self.partition = partition
+        self._line = line
         self.epoch = 0
         self._store = store
         self._log = log_
@@ -173,7 +174,7 @@ class PartitionStates(Generic[S]):
     async def _repair(self, first: int, end: int) -> None:
         at = first
         while at < end:
-            records = await self._log.read(TP(CHANGELOG, self.partition), at, RESTORE_CHUNK)
+            records = await self._log.read(TP(self._line.changelog, self.partition), at, RESTORE_CHUNK)
             for record in records:
                 if record.offset >= end or self._is_note(record):
                     continue
@@ -206,7 +207,7 @@ class PartitionStates(Generic[S]):
 
     async def look_for_notes(self) -> None:
         """Read what others wrote into the changelog. Not while a checkpoint writes there."""
-        end = (await self._log.bounds(CHANGELOG))[self.partition][1]
+        end = (await self._log.bounds(self._line.changelog))[self.partition][1]
         if end > self._changelog_next:
             await self._repair(self._changelog_next, end)
             self._changelog_next = end
@@ -284,21 +285,21 @@ class PartitionStates(Generic[S]):
         had lost the partition may have written late.
 
         Raises:
-            TidewireError: topic `events` was made anew, so that the offsets in the records mean nothing.
+            TidewireError: the topic was made anew, so that the offsets in the records mean nothing.
         """
         topics = await self._log.topics()
-        changelog_id, events_id = topics[CHANGELOG].id, topics["events"].id
-        known_changelog, known_events = self._store.identity()
-        first, end = (await self._log.bounds(CHANGELOG))[self.partition]
+        changelog_id, topic_id = topics[self._line.changelog].id, topics[self._line.topic].id
+        known_changelog, known_topic = self._store.identity()
+        first, end = (await self._log.bounds(self._line.changelog))[self.partition]
         if known_changelog not in ("", changelog_id) or self._store.changelog_next > end:
             log.warning("state_belongs_to_another_log", partition=self.partition, folder=str(self._store.folder))
             self._store.wipe()
-            known_events = ""
+            known_topic = ""
         stopped, go_on = self._store.notes()
         self._stopped = decode_stopped(stopped) if stopped else None
         self._go_on = decode_go_on(go_on) if go_on else None
         at, newest, count = max(self._store.changelog_next, first), self._store.epoch, 0
-        tp = TP(CHANGELOG, self.partition)
+        tp = TP(self._line.changelog, self.partition)
         while at < end:
             records = await self._log.read(tp, at, RESTORE_CHUNK)
             if not records:
@@ -307,8 +308,8 @@ class PartitionStates(Generic[S]):
             heads: dict[bytes, Head] = {}
             for record in records:
                 key, value = record.key or b"", record.value
-                if key == EVENTS_ID:
-                    known_events = (value or b"").decode()
+                if key == TOPIC_ID:
+                    known_topic = (value or b"").decode()
                     continue
                 if self._is_note(record):
                     continue
@@ -324,17 +325,19 @@ class PartitionStates(Generic[S]):
             timers = [TimerMove(key, 0, heads[key].next_due_ms) for key, value in values.items()
                       if value is not None and heads[key].next_due_ms]  # fmt: skip
             self._store.write([Outgoing(key, value) for key, value in values.items()], timers, at, newest)
-        if known_events not in ("", events_id):
+        if known_topic not in ("", topic_id):
             raise TidewireError(
-                "topic `events` was deleted and made anew, but the customer records still count its old offsets. "
-                "Delete topic `customers` too (its history is gone with the events), or bring the old topic back."
+                f"topic `{self._line.topic}` was deleted and made anew, but the records of `{self._line.changelog}` "
+                f"still count its old offsets. Delete topic `{self._line.changelog}` too (its history is gone), or "
+                "bring the old one back."
             )
         self.epoch = generation if generation > newest else newest + 1
         self._changelog_next = max(at, end)
-        if not known_events:
-            placed = await self._log.append(CHANGELOG, [Outgoing(EVENTS_ID, events_id.encode(), self.partition)])
+        if not known_topic:
+            note = Outgoing(TOPIC_ID, topic_id.encode(), self.partition)
+            placed = await self._log.append(self._line.changelog, [note])
             self._changelog_next = placed[0].first + 1
-        self._store.set_identity(changelog_id, events_id)
+        self._store.set_identity(changelog_id, topic_id)
         return count
 
     def _is_older(self, key: bytes, head: Head, heads: dict[bytes, Head]) -> bool:

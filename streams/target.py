@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streams.roles import Running
 
 LOOK_EVERY_S = 0.1
-EVERY_ROLE = frozenset({"collector", "worker", "sink", "dashboard"})
+EVERY_ROLE = frozenset({"collector", "worker", "sink", "sender", "dashboard"})
 
 
 class Stopped(TidewireError):

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from processors.fold import Fold
 from schemas.customer import decode_customer
 from schemas.errors import TidewireError
+from streams.lines import CUSTOMERS
 from streams.log import TP, Log
-from streams.states import CHANGELOG
 
 NEWEST = 500  # states of each partition
 
@@ -24,8 +24,8 @@ async def refuse_newer_states(log_: Log, fold: Fold) -> None:
         TidewireError: a processor's state is of a version that it does not know yet.
     """
     known = {processor.name: processor.version for processor in fold.processors}
-    for partition, (first, end) in (await log_.bounds(CHANGELOG)).items():
-        for record in await log_.read(TP(CHANGELOG, partition), max(first, end - NEWEST), NEWEST):
+    for partition, (first, end) in (await log_.bounds(CUSTOMERS.changelog)).items():
+        for record in await log_.read(TP(CUSTOMERS.changelog, partition), max(first, end - NEWEST), NEWEST):
             if record.key and record.key[0] and record.value:
                 _refuse_newer(record.value, known)
 
@@ -36,6 +36,6 @@ def _refuse_newer(value: bytes, known: Mapping[str, int]) -> None:
             name, _, version = section.rpartition(":")
             if int(version) > known.get(name, int(version)):
                 raise TidewireError(
-                    f"topic {CHANGELOG!r} holds states of processor {name} in version {version}, this program knows "
-                    f"version {known[name]}: start the newer program again, or replay from the beginning."
+                    f"topic {CUSTOMERS.changelog!r} holds states of processor {name} in version {version}, this "
+                    f"program knows version {known[name]}: start the newer program again, or replay from the beginning."
                 )

@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -29,21 +29,19 @@ import structlog
 from processors.base import Table
 from processors.fold import ProcessorFailed, Spent
 from schemas.effects import Decision
-from schemas.internal import HEADERS, Tick, encode_internal
 from schemas.keyed import Keyed
 from schemas.times import to_iso
 from streams.dead_letters import DeadLetterLimit, Stopped
+from streams.lines import Line
 from streams.log import Log, LogBusy, Outgoing, Record
 from streams.metrics import TIMED_ONE_OF, StageMetrics
 from streams.outbox import Outbox
 from streams.sender import Sender, append_surely
-from streams.states import CHANGELOG, Encoded, PartitionStates
+from streams.states import Encoded, PartitionStates
 from streams.store import StateStore
 
 log = structlog.get_logger(__name__)
 
-GROUP = "tidewire-customers"
-EVENTS = "events"
 SLICE = 100  # records handled between two turns of the event loop, so that requests are answered meanwhile
 ENCODE_SLICE = 100  # states encoded between two turns
 PORTRAIT_SLICE = 15  # likewise portraits
@@ -51,7 +49,6 @@ TICK_EVERY_S = 1.0
 TICK_AGAIN_S = 30.0  # a timer that is still there then is told again: the clock of the log may have been behind
 LIVE_EVERY_S = 0.5
 TICK_AGAIN_EVERY_S = 0.02  # while more are due than may be under way
-MOST_TICKS = 100  # timers of one partition under way, so that live events wait behind no more
 LONGEST_CHECKPOINT_S = 20.0  # that somebody waits for who leaves
 PATIENCE = 4  # a checkpoint that took long makes the next wait so many times as long…
 LONGEST_INTERVAL_S = 1.0  # …but no longer than this: who changes often is then written once
@@ -61,6 +58,13 @@ _NOT_TICKING = (0, 0.0)
 LARGEST_STATE_BYTES = 8 * 1024 * 1024  # the log takes records of twice that
 
 S = TypeVar("S", bound=Keyed)
+
+
+Then = Callable[[Sequence[Any]], None]
+
+
+def do_nothing(then: Sequence[Any]) -> None:
+    """What a stage wants that wants nothing."""
 
 
 class States(Protocol[S]):
@@ -105,6 +109,14 @@ class Stage(Protocol[S]):
         """The type of its states."""
 
     @property
+    def line(self) -> Line:
+        """What it reads, and where its states are kept."""
+
+    @property
+    def room(self) -> int:
+        """Of each partition, how many timers it takes at a time."""
+
+    @property
     def table_of(self) -> Mapping[type[msgspec.Struct], Table]:
         """The tables of the rows it puts into the outbox."""
 
@@ -117,6 +129,9 @@ class Stage(Protocol[S]):
 
     def next_due_ms(self, state: S) -> int:
         """When the earliest timer of a state is due; 0 where there is none."""
+
+    def tick(self, key: str, at_ms: int, partition: int) -> Outgoing:
+        """What to tell a key of the partition that has a timer due."""
 
     def portrait(self, key: str, state: S, at_ms: int) -> Outgoing | None:
         """What topic `profiles` is to say of a state, for keys that were shown."""
@@ -175,7 +190,7 @@ class _Owned(Generic[S]):
 
 class _Taken(NamedTuple, Generic[S]):
     """What a checkpoint makes durable: the batches it stands for and the offsets they end at; states, those whose
-    portraits changed, rows, and notes of partitions."""
+    portraits changed, rows, notes of partitions, and what is to be done then."""
 
     since: list[tuple[_Owned[S], list[Sequence[Record]]]]
     marks: list[tuple[int, int]]
@@ -183,6 +198,7 @@ class _Taken(NamedTuple, Generic[S]):
     shown: list[tuple[str, S]]
     rows: list[Outgoing]
     notes: list[Outgoing]
+    then: list[Any]
 
 
 class Worker(Generic[S]):
@@ -191,17 +207,24 @@ class Worker(Generic[S]):
     def __init__(
         self, log_: Log, stage: Stage[S], *, folder: Path, reading: Reading, metrics: StageMetrics,
         checkpoint_records: int, checkpoint_ms: int, hot_states: int, lease_s: float | None = None,
+        then: Then = do_nothing,
     ) -> None:  # fmt: skip
-        """`lease_s`: a worker that stood still for longer may have lost its partitions, and writes nothing more."""
+        """
+        Args:
+            lease_s: a worker that stood still for longer may have lost its partitions, and writes nothing more.
+            then: is given what the stage said is to be done (`Outbox.then`), once the states that say so are durable.
+        """
         self._log = log_
         self._stage = stage
+        self._line = stage.line
         self._folder = folder
         self._reading = reading
         self._metrics = metrics
         self._checkpoint_records = checkpoint_records
         self._checkpoint_s = self._interval_s = checkpoint_ms / 1000
-        self._most_hot = max(100, hot_states // log_.partitions(EVENTS))
+        self._most_hot = max(100, hot_states // log_.partitions(self._line.topic))
         self._lease_s = lease_s
+        self._then = then
         self._outbox = Outbox(stage.table_of)
         self._sender = Sender(log_)
         self._owned: dict[int, _Owned[S]] = {}
@@ -251,14 +274,14 @@ class Worker(Generic[S]):
     async def own(self, partitions: Iterable[int], generation: int) -> None:
         """Take partitions over, with their state restored."""
         async with self._lock:
-            committed = await self._log.committed(GROUP, EVENTS)
-            bounds = await self._log.bounds(EVENTS)
+            committed = await self._log.committed(self._line.group, self._line.topic)
+            bounds = await self._log.bounds(self._line.topic)
             for partition in partitions:
                 if partition in self._owned:
                     continue
                 began = time.monotonic()
                 states = PartitionStates(
-                    partition, StateStore(self._folder / f"{CHANGELOG}-{partition}"), self._log,
+                    self._line, partition, StateStore(self._folder / f"{self._line.changelog}-{partition}"), self._log,
                     state=self._stage.State, next_due_ms=self._stage.next_due_ms, most_hot=self._most_hot,
                 )  # fmt: skip
                 try:
@@ -361,8 +384,8 @@ class Worker(Generic[S]):
         stopped = Stopped(owned.next, owned.limit.why, to_iso(owned.last_ms))
         owned.is_standing = True
         owned.notes.append(owned.states.stop(stopped))
-        self._outbox.begin(f"{EVENTS}-{partition}@{owned.next - 1}", owned.last_ms)
-        self._outbox.decide("", "worker", Decision("partition_stopped", f"{EVENTS}-{partition}", {
+        self._outbox.begin(f"{self._line.topic}-{partition}@{owned.next - 1}", owned.last_ms)
+        self._outbox.decide("", "worker", Decision("partition_stopped", f"{self._line.topic}-{partition}", {
             "offset": stopped.offset, "why": stopped.why}))  # fmt: skip
         self._send_messages()
         self._stand_still(partition, stopped)
@@ -389,8 +412,8 @@ class Worker(Generic[S]):
             owned.notes = owned.states.go_on_notes()  # again: the order may have come before our note that it stopped
             owned.limit.go_on(owned.states.free_until)
             self._due_at = self._due_at or time.monotonic()
-            self._outbox.begin(f"{EVENTS}-{partition}@{owned.next}", time.time_ns() // 1_000_000)
-            self._outbox.decide("", "worker", Decision("partition_goes_on", f"{EVENTS}-{partition}", {
+            self._outbox.begin(f"{self._line.topic}-{partition}@{owned.next}", time.time_ns() // 1_000_000)
+            self._outbox.decide("", "worker", Decision("partition_goes_on", f"{self._line.topic}-{partition}", {
                 "offset": owned.next}))  # fmt: skip
             self._send_messages()
             waiting, owned.waiting = owned.waiting, []
@@ -487,7 +510,7 @@ class Worker(Generic[S]):
 
     async def _take(self) -> _Taken[S]:
         """Take what changed out of the way of what comes next."""
-        taken: _Taken[S] = _Taken([], [], [], [], self._outbox.take_rows(), [])
+        taken: _Taken[S] = _Taken([], [], [], [], self._outbox.take_rows(), [], self._outbox.take_then())
         for partition, owned in self._owned.items():
             taken.since.append((owned, owned.since))
             taken.marks.append((partition, owned.next))
@@ -512,7 +535,7 @@ class Worker(Generic[S]):
         for _, encoded in taken.encoded:
             outgoing.extend(encoded.states)
         if outgoing:
-            placed = await append_surely(self._log, CHANGELOG, outgoing)
+            placed = await append_surely(self._log, self._line.changelog, outgoing)
             for partition, owned in self._owned.items():
                 await owned.states.changelog_has(place for place in placed if place.partition == partition)
             for owned, encoded in taken.encoded:
@@ -525,6 +548,8 @@ class Worker(Generic[S]):
             if partition in self._owned:
                 self._owned[partition].marked = after
                 self._reading.mark(partition, after)
+        if taken.then:
+            self._then(taken.then)
 
     async def _encode(self, states: PartitionStates[S], changed: dict[str, S]) -> Encoded:
         encoded = Encoded([], [])
@@ -537,7 +562,7 @@ class Worker(Generic[S]):
 
     def _shrink(self, partition: int, key: str, state: S) -> None:
         log.error("state_too_large", partition=partition, limit_bytes=LARGEST_STATE_BYTES)
-        self._outbox.begin(f"{CHANGELOG}-{partition}@{state.revision}", time.time_ns() // 1_000_000)
+        self._outbox.begin(f"{self._line.changelog}-{partition}@{state.revision}", time.time_ns() // 1_000_000)
         self._stage.shrink(key, state, LARGEST_STATE_BYTES, self._outbox)
 
     async def _portraits(self, shown: list[tuple[str, S]]) -> list[Outgoing]:
@@ -579,7 +604,7 @@ class Worker(Generic[S]):
 
     async def _measure(self) -> None:
         try:
-            bounds = await self._log.bounds(EVENTS)
+            bounds = await self._log.bounds(self._line.topic)
         except LogBusy as error:
             log.warning("lag_not_known", error=str(error))
             return
@@ -610,7 +635,7 @@ class Worker(Generic[S]):
                 if not owned.is_standing:
                     are_more |= self._ticks_of(partition, owned, now_ms, ticks)
         if ticks:
-            self._sender.hand_over({EVENTS: ticks})
+            self._sender.hand_over({self._line.topic: ticks})
         return are_more
 
     def _ticks_of(self, partition: int, owned: _Owned[S], now_ms: int, ticks: list[Outgoing]) -> bool:
@@ -619,7 +644,7 @@ class Worker(Generic[S]):
             key: (due_ms, again_at) for key, (due_ms, again_at) in owned.ticking.items()
             if clock < again_at and states.is_due(key, due_ms)
         }  # fmt: skip
-        room = MOST_TICKS - len(ticking)
+        room = self._stage.room - len(ticking)
         if room <= 0:
             return True
         due = states.due(now_ms, room, owned.ticked)
@@ -630,8 +655,7 @@ class Worker(Generic[S]):
                 continue
             ticking[key] = due_ms, clock + TICK_AGAIN_S
             self._metrics.timers_late_seconds.observe((now_ms - due_ms) / 1000)
-            ticks.append(Outgoing(key.encode(), encode_internal(Tick(to=key, origin="", at_ms=now_ms)), partition,
-                                  HEADERS))  # fmt: skip
+            ticks.append(self._stage.tick(key, now_ms, partition))
         return owned.ticked is not None
 
     def progress(self) -> tuple[int, ...]:

@@ -277,7 +277,7 @@ def test_what_must_wake_somebody_has_a_rule() -> None:
         "TidewireDown", "TidewireRestarts", "MemoryIsShort", "DiskIsFull", "EventsAreNotTaken",
         "CollectorRefusesRequests", "ManyEventsAreRejected", "ProcessorFails", "PartitionStopped",
         "CustomerStageIsBehind", "CommitsAreStuck", "CheckpointIsSlow", "TimersAreLate", "SinkWaits", "SinkIsBehind",
-        "TooManyParts", "ClickHouseRefusesRows",
+        "TooManyParts", "ClickHouseRefusesRows", "ChannelIsDown", "MessagesAreUnknown",
     }  # fmt: skip
 
 

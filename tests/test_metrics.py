@@ -22,6 +22,7 @@ from streams.metrics import (
     OF_COLLECTOR,
     OF_DASHBOARD,
     OF_EVERY,
+    OF_SENDER,
     OF_SINK,
     OF_WORKER,
     REASONS,
@@ -31,6 +32,7 @@ from tests.cli.running import Up
 from web.collector.counters import Counters
 
 CANARY = "Zanzibar"  # a word that only events say
+NOTE = "channel: email\nkind: transactional\ncontent: {en: {subject: Hello, text: Hello}}\n"
 
 
 def has_stored_all(found: dict[str, Family]) -> bool:
@@ -65,10 +67,15 @@ def test_the_page_is_as_the_list_makes_it() -> None:
     assert metrics.PAGE.read_text() == metrics.page(), "run: python -m streams.metrics"
 
 
+def of_sender(registry: CollectorRegistry) -> None:
+    metrics.DispatchMetrics(registry)
+    metrics.StageMetrics(registry, of=metrics.of_messages)
+
+
 @pytest.mark.parametrize(
     ("declare", "declared"),
     [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR),
-     (metrics.SegmentMetrics, OF_DASHBOARD)],
+     (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER)],
 )
 def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
     registry = CollectorRegistry()
@@ -157,12 +164,16 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fami
         {"type": "track", "event": "x", **who, "context": CANARY, "messageId": f"{CANARY}8"},
     ]  # fmt: skip
     (folder / "calls.jsonl").write_bytes(b"".join(msgspec.json.encode(call) + b"\n" for call in calls))
-    up = Up(folder)
+    up, began = Up(folder), time.monotonic()
     try:
         assert up.ask("send", "calls.jsonl").code == 0
         (folder / "config" / "segments").mkdir(parents=True)
         (folder / "config" / "segments" / "orders.yaml").write_text("when: {did: Order Completed}\n")
         assert up.ask("segments", "apply").code == 0
+        (folder / "config" / "templates").mkdir()
+        (folder / "config" / "templates" / "note.yaml").write_text(NOTE)
+        while up.ask("message", "send", "note", "--to", CANARY).code:  # she is not known at once
+            assert time.monotonic() < began + 60
         deadline = time.monotonic() + 120
         while True:  # until each has said its last; segments are compared half a minute after the start
             text = urllib.request.urlopen(f"{up.url}/metrics", timeout=10).read().decode()

@@ -25,10 +25,11 @@ from schemas.keyed import Keyed, encode_state
 from streams.app import StageApp
 from streams.dead_letters import DeadLetterLimit
 from streams.kafka import KafkaLog
+from streams.lines import CUSTOMERS
 from streams.log import Outgoing, Record
 from streams.metrics import StageMetrics
 from streams.outbox import Outbox
-from streams.worker import GROUP, Stage, States
+from streams.worker import Stage, States
 
 LOOK_EVERY_S = 0.005
 
@@ -46,6 +47,8 @@ class CountingStage:
     """A stage that counts. See `streams.worker.Stage`."""
 
     State = Counting
+    line = CUSTOMERS
+    room = 0
     table_of: Mapping[type[msgspec.Struct], Table] = {}
 
     def __init__(self, state_bytes: int) -> None:
@@ -79,6 +82,9 @@ class CountingStage:
 
     def next_due_ms(self, state: Counting) -> int:
         return 0
+
+    def tick(self, key: str, at_ms: int, partition: int) -> Outgoing:
+        raise RuntimeError("it has no timers")
 
     def portrait(self, key: str, state: Counting, at_ms: int) -> Outgoing | None:
         return None
@@ -115,11 +121,11 @@ async def contend(given: Job) -> None:
     app = StageApp(log, stage_of(given, log.partitions("events")), settings, StageMetrics(registry))
     if given.work == "restore":
         await _restore(app, given, meter)
-        meter.done(0, group=GROUP, start_s=time.time() - given.began,
+        meter.done(0, group=CUSTOMERS.group, start_s=time.time() - given.began,
                    restored=int(registry.get_sample_value("tidewire_stage_restored_records_total") or 0))  # fmt: skip
     else:
         await _work(app, log, given, meter)
-        meter.done(given.events, group=GROUP,
+        meter.done(given.events, group=CUSTOMERS.group,
                    applied=int(registry.get_sample_value("tidewire_stage_records_total", {"outcome": "applied"}) or 0),
                    written=int(registry.get_sample_value("tidewire_checkpoint_customers_total") or 0))  # fmt: skip
     await app.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from html import escape
 from typing import Any, NamedTuple
 
@@ -42,10 +43,12 @@ class Template:
     """One template, compiled.
 
     Attributes:
+        version: the same for templates that say the same.
         parts: by language, the first of which is for who speaks none of them, and by name, one of PARTS.
     """
 
     name: str
+    version: str
     channel: Channel
     kind: Class
     topic: str
@@ -106,7 +109,8 @@ def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
         WrongPart: a part of it is wrong.
     """
     parts = {language: _compile(language, content, zone) for language, content in said.content.items()}
-    return Template(name, said.channel, said.kind, said.topic, dict(said.title), said.about, parts)
+    version = blake2b(said.model_dump_json().encode(), digest_size=4).hexdigest()
+    return Template(name, version, said.channel, said.kind, said.topic, dict(said.title), said.about, parts)
 
 
 def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:

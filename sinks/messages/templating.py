@@ -24,6 +24,8 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import msgspec
+from babel import Locale as Babel
+from babel import UnknownLocaleError, dates, numbers
 from jinja2 import Environment, TemplateSyntaxError, Undefined, nodes
 from jinja2.runtime import LoopContext
 
@@ -35,6 +37,7 @@ MOST_ROUNDS = 100  # of one loop
 DEEPEST = 2  # loops in loops
 MOST_WORK = 2_000_000  # nodes, each as often as loops can come to it
 LONGEST_ARGUMENT = 1_000  # characters
+MOST_DIGITS = 10
 LONGEST_VALUE = 10_000  # characters, or entries, that a filter goes over
 
 LOOP = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
@@ -143,6 +146,8 @@ class Part:
                 pieces.append(piece)
         except TypeError as error:  # such as "gold" > 3
             raise CannotFill(f"two values of different kinds are compared: {error}.") from None
+        except (ArithmeticError, ValueError) as error:  # such as a day before the year 1, by the clock of the zone
+            raise CannotFill(f"a value is beyond what can be written: {error}.") from None
         return "".join(pieces)
 
 
@@ -155,8 +160,8 @@ def compile_part(source: str, locale: Locale, *, is_html: bool = False) -> Part:
     """
     if len(source) > LONGEST_SOURCE:
         raise WrongTemplate(1, f"has {len(source):,} characters; at most {LONGEST_SOURCE:,}.")
-    environment = _environment(locale, is_html)
     try:
+        environment = _environment(locale, is_html)
         tree = environment.parse(_without_tag_lines(source))
         asked: dict[str, int] = {}
         work = _Gate(asked).walk(tree)
@@ -166,11 +171,14 @@ def compile_part(source: str, locale: Locale, *, is_html: bool = False) -> Part:
         return Part(environment.from_string(_guarded(tree, addresses)), asked)
     except TemplateSyntaxError as error:
         raise WrongTemplate(error.lineno or 1, f"{error.message}.") from None
+    except UnknownLocaleError:
+        raise WrongTemplate(1, f'"{locale.language}" is no language that is known.',
+                            "Write its code, such as en, zh or pt_BR.") from None  # fmt: skip
     except (RecursionError, ValueError, OverflowError, MemoryError) as error:
         raise WrongTemplate(1, f"cannot be read: {error}.", "Nest less, and write smaller numbers.") from None
 
 
-_TAG_LINE = re.compile(r"^[ \t]*(\{%(?:(?!%\}|\{%).)*%\})[ \t]*\n", re.MULTILINE)
+_TAG_LINE = re.compile(r"\{#[\s\S]*?#\}|^[ \t]*(\{%(?:(?!%\}|\{%).)*%\})[ \t]*\n", re.MULTILINE)
 _RAW_TAG = re.compile(r"\{%[-+]?\s*raw\b")
 
 
@@ -183,7 +191,7 @@ def _without_tag_lines(source: str) -> str:
     """
     if found := _RAW_TAG.search(source):
         raise WrongTemplate(source.count("\n", 0, found.start()) + 1, "uses raw, which templates may not.")
-    return _TAG_LINE.sub(r"\1{#\n#}", source)
+    return _TAG_LINE.sub(lambda found: f"{found[1]}{{#\n#}}" if found[1] else found[0], source)
 
 
 @lru_cache(64)
@@ -244,12 +252,12 @@ class _Gate:
             if node.name not in FILTERS or node.node is None:
                 raise WrongTemplate(node.lineno, f'there is no filter "{node.name}".',
                                     f"Filters: {', '.join(FILTERS)}.")  # fmt: skip
-            least, most = FILTERS[node.name]
-            if node.kwargs or node.dyn_args or node.dyn_kwargs or not least <= len(node.args) <= most:
-                wants = f"{least}" if least == most else f"{least} to {most}"
+            takes = FILTERS[node.name]
+            if node.kwargs or node.dyn_args or node.dyn_kwargs or not takes.least <= len(node.args) <= takes.most:
+                wants = f"{takes.least}" if takes.least == takes.most else f"{takes.least} to {takes.most}"
                 raise WrongTemplate(node.lineno, f'filter "{node.name}" takes {wants} arguments without names.')
-            for argument in node.args:
-                self._check_argument(node, argument)
+            for argument in node.args if takes.what else ():
+                self._check_argument(node, argument, takes)
         elif isinstance(node, nodes.Test):
             if node.name not in TESTS or node.args or node.kwargs or node.dyn_args or node.dyn_kwargs:
                 raise WrongTemplate(node.lineno, f'there is no test "{node.name}" of that form.',
@@ -260,14 +268,12 @@ class _Gate:
             raise WrongTemplate(node.lineno, f"has a text of {len(node.value):,} characters within an expression.")
 
     @staticmethod
-    def _check_argument(node: nodes.Filter, argument: nodes.Expr) -> None:
-        if node.name == "default":
-            return  # another value may stand in
-        if not isinstance(argument, nodes.Const) or isinstance(argument.value, bool):
+    def _check_argument(node: nodes.Filter, argument: nodes.Expr, takes: Takes) -> None:
+        if not isinstance(argument, nodes.Const):
             raise WrongTemplate(node.lineno, f'filter "{node.name}" takes what is written out, no value of a person.')
-        if isinstance(argument.value, int) and not 0 <= argument.value <= LONGEST_ARGUMENT:
-            raise WrongTemplate(node.lineno, f'filter "{node.name}": {shown(argument.value)} is not within 0 to '
-                                             f"{LONGEST_ARGUMENT:,}.")  # fmt: skip
+        if not takes.may_be(argument.value):
+            raise WrongTemplate(node.lineno,
+                                f'filter "{node.name}" takes {takes.what}; got {shown(argument.value)}.')  # fmt: skip
 
 
 _OF_JINJA = frozenset({"self", "caller", "varargs", "kwargs"})
@@ -346,32 +352,62 @@ def _rounds(value: Any, said: str, line: int) -> Sequence[Any]:
 
 # --- filters
 
-FILTERS: Mapping[str, tuple[int, int]] = {
-    # name: how many arguments it takes
-    "capitalize": (0, 0), "date": (0, 1), "default": (1, 1), "first": (0, 0), "items": (0, 0), "join": (0, 1),
-    "last": (0, 0), "length": (0, 0), "limit": (1, 1), "lower": (0, 0), "money": (1, 1), "number": (0, 1),
-    "time": (0, 1), "title": (0, 0), "trim": (0, 0), "truncate": (1, 1), "upper": (0, 0), "urlencode": (0, 0),
-}  # fmt: skip
 _DATES = ("short", "medium", "long", "full")
+
+
+class Takes(NamedTuple):
+    """How many arguments a filter takes, and of which kind; of no kind: another value may stand in."""
+
+    least: int = 0
+    most: int = 0
+    what: str = ""
+    may_be: Callable[[Any], bool] = bool
+
+
+def _upto(most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value <= most
+
+
+_FORM = f"one of {', '.join(_DATES)}", lambda value: value in _DATES
+FILTERS: Mapping[str, Takes] = {
+    "capitalize": Takes(),
+    "date": Takes(0, 1, *_FORM),
+    "default": Takes(1, 1),
+    "first": Takes(),
+    "items": Takes(),
+    "join": Takes(0, 1, "a text", lambda value: isinstance(value, str)),
+    "last": Takes(),
+    "length": Takes(),
+    "limit": Takes(1, 1, f"a number up to {LONGEST_ARGUMENT:,}", _upto(LONGEST_ARGUMENT)),
+    "lower": Takes(),
+    "money": Takes(1, 1, "a currency, such as 'EUR'", lambda value: bool(re.fullmatch("[A-Z]{3}", str(value)))),
+    "number": Takes(0, 1, f"a number of digits up to {MOST_DIGITS}", _upto(MOST_DIGITS)),
+    "time": Takes(0, 1, *_FORM),
+    "title": Takes(),
+    "trim": Takes(),
+    "truncate": Takes(1, 1, f"a number up to {LONGEST_ARGUMENT:,}", _upto(LONGEST_ARGUMENT)),
+    "upper": Takes(),
+    "urlencode": Takes(),
+}
 
 
 def filters(locale: Locale) -> dict[str, Callable[..., Any]]:
     """Those of FILTERS. What is missing stays missing, through all but `default`."""
     zone: tzinfo = ZoneInfo(locale.zone)
-    from babel import dates, numbers
+    Babel.parse(locale.language)
 
     def money(value: Any, currency: str) -> str:
         return str(numbers.format_currency(_number(value), currency, locale=locale.language))
 
     def number(value: Any, digits: int | None = None) -> str:
-        pattern = "#,##0.###" if digits is None else "#,##0" + ("." + "0" * min(digits, 10) if digits else "")
+        pattern = "#,##0.###" if digits is None else "#,##0" + ("." + "0" * digits if digits else "")
         return str(numbers.format_decimal(_number(value), pattern, locale=locale.language))
 
     def date(value: Any, form: str = "long") -> str:
-        return str(dates.format_date(_moment(value).astimezone(zone).date(), _form(form), locale=locale.language))
+        return str(dates.format_date(_moment(value).astimezone(zone).date(), form, locale=locale.language))
 
     def time(value: Any, form: str = "short") -> str:
-        return str(dates.format_time(_moment(value), _form(form), tzinfo=zone, locale=locale.language))
+        return str(dates.format_time(_moment(value), form, tzinfo=zone, locale=locale.language))
 
     plain: dict[str, Callable[..., Any]] = {
         "capitalize": lambda value: _text(value).capitalize(),
@@ -450,10 +486,6 @@ def _moment(value: Any) -> datetime:
         _no(value, "a time")
     moment: datetime = value
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _form(form: str) -> str:
-    return form if form in _DATES else _no(form, f"a form of dates ({', '.join(_DATES)})")
 
 
 def _no(value: Any, what: str) -> Any:

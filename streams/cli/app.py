@@ -9,6 +9,7 @@ import typer
 from streams.cli.ask import register as register_ask
 from streams.cli.build import register as register_build
 from streams.cli.keep import register as register_keep
+from streams.cli.messages import register as register_messages
 from streams.cli.partitions import register as register_partitions
 from streams.cli.run import register as register_run
 from streams.cli.segments import register as register_segments
@@ -54,6 +55,7 @@ register_run(app)
 register_ask(app)
 register_segments(app)
 register_templates(app)
+register_messages(app)
 register_partitions(app)
 register_keep(app)
 register_build(app)

@@ -14,7 +14,6 @@ from streams.cli.options import Analytics, Config, Data, Json, Log, settings_of
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from streams.access import Api
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter, as `rejected list` shows it.")]
 
@@ -103,53 +102,11 @@ def person(
     from streams.cli.show import as_json_line, print_person
 
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
-    found = ask(settings, lambda api: find_person(api, settings.workspace, key))
+    found = ask(settings, lambda api: api.get("/api/person", key=key))
     if as_json:
         print(as_json_line(found))
     else:
         print_person(found)
-
-
-def find_person(api: Api, workspace: str, key: str) -> Any:
-    """What the API says of somebody, by a key, an id or an e-mail address.
-
-    Raises:
-        ApiRefused: there is nobody.
-        TidewireError: several have this address.
-    """
-    from streams.access import ApiRefused
-
-    try:
-        return api.get("/api/person", key=key)
-    except ApiRefused as refused:
-        named = _by_email(api, workspace, key) if refused.status == 404 and "@" in key else None
-        if named is None:
-            raise
-        return api.get("/api/person", key=named)
-
-
-def _by_email(api: Api, workspace: str, email: str) -> str | None:
-    """The key of the one person with this address.
-
-    Raises:
-        TidewireError: several have it.
-    """
-    query = (f"SELECT person FROM person_list WHERE workspace = {_quoted(workspace)} "  # noqa: S608 - quoted
-             f"AND lower(email) = lower({_quoted(email)}) ORDER BY person LIMIT 11")  # fmt: skip
-    keys = [str(row["person"]) for row in api.post("/api/sql", {"query": query})["rows"]]
-    if len(keys) > 1:
-        raise TidewireError(f"{email} is the address of several people: {', '.join(keys[:10])}"
-                            f"{' …' if len(keys) > 10 else ''}. Name one by her key.")  # fmt: skip
-    return keys[0] if keys else None
-
-
-def _quoted(text: str) -> str:
-    """A string literal of ClickHouse.
-
-    >>> _quoted("o'brien@example.com")
-    "'o\\\\'brien@example.com'"
-    """
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # --- rejected

@@ -33,6 +33,7 @@ _ROLES = {
     "collector": "Take events over HTTP and write them to the log.",
     "worker": "Run the customer stage: processors, identity, timers.",
     "sink": "Write events, people and rows to ClickHouse.",
+    "sender": "Hand messages over to their channels.",
     "dashboard": "Serve the pages.",
 }
 

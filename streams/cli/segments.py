@@ -132,7 +132,8 @@ def apply(
 
 def why(
     name: Name,
-    person: Annotated[str, typer.Argument(metavar="PERSON", help="A person key, a user id or an anonymous id.")],
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="A person key, a user id, an anonymous id or an "
+                                                  "e-mail address.")],
     as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
 ) -> None:  # fmt: skip
     """Why somebody is in a segment, or is not: each part of its condition, with the facts. Exit code 1: she is not."""

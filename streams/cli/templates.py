@@ -14,6 +14,9 @@ from streams.cli.options import Analytics, Config, Data, Json, Log, settings_of
 if TYPE_CHECKING:
     from sinks.messages.rendering import Template
 
+Given = Annotated[str, typer.Option("--given", metavar="JSON", help="What the order to send brings along, as "
+                                    '{"coupon": "A1"}; the template asks for it as given.coupon.')]  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     templates = typer.Typer(help="Templates: what messages say, checked and previewed.", no_args_is_help=True)
@@ -51,22 +54,20 @@ def preview(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the template.")],
     to: Annotated[str, typer.Option("--to", metavar="PERSON", help="Whose message: a person key, a user id, an "
                                     "anonymous id or an e-mail address.")],
-    given: Annotated[str, typer.Option("--given", metavar="JSON", help="What the order to send brings along, as "
-                                       '{"coupon": "A1"}; the template asks for it as given.coupon.')] = "{}",
+    given: Given = "{}",
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write its HTML to this file.")] = None,
     as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
 ) -> None:  # fmt: skip
     """The message as one person would read it now. Nothing is sent. Exit code 1 where she cannot be sent it."""
-    from streams.cli.ask import find_person
     from streams.cli.question import ask
-    from streams.cli.show import as_json_line
+    from streams.cli.show import as_json_line, cell
 
     templates = _templates(config)
     if name not in templates:
         raise TidewireError(f'There is no template "{name}". There are: {", ".join(templates) or "none"}.')
-    brought = _given(given)
+    brought = read_given(given)
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
-    found = ask(settings, lambda api: find_person(api, settings.workspace, to))
+    found = ask(settings, lambda api: api.get("/api/person", key=to))
     message = templates[name].render((found["portrait"] or {}).get("sections") or {}, brought)
     if html is not None:
         if not message.html:
@@ -75,17 +76,26 @@ def preview(
     if as_json:
         print(as_json_line({"person": found["person"], **message._asdict()}))
         return
-    print(f"to: {found['person']}, in {message.language}")
+    print(f"to: {cell(found['person'])}, in {message.language}")
     for part in ("subject", "preheader"):
         if said := getattr(message, part):
-            print(f"{part}: {said}")
-    print(f"\n{message.text}")
+            print(f"{part}: {cell(said)}")
+    print()
+    for line in message.text.splitlines():
+        print(cell(line))
 
 
-def _given(text: str) -> dict[str, Any]:
+def read_given(text: str) -> dict[str, Any]:
+    """What an option `--given` says.
+
+    Raises:
+        TidewireError: it is no JSON object.
+    """
+    import msgspec
+
     try:
-        given = json.loads(text)
-    except ValueError as error:
+        given = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
         raise TidewireError(f"--given is no JSON: {error}.") from None
     if not isinstance(given, dict):
         raise TidewireError('--given is no JSON object, such as {"coupon": "A1"}.')

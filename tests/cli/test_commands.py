@@ -51,8 +51,9 @@ def test_help_answers_at_once():
 
 def test_every_command_has_help():
     groups = {
-        "": ["up", "demo", "simulate", "send", "collector", "worker", "sink", "dashboard", "sql", "person", "doctor",
-             "backup", "restore"],
+        "": ["up", "demo", "simulate", "send", "collector", "worker", "sink", "sender", "dashboard", "sql", "person",
+             "doctor", "backup", "restore"],
+        "message": ["send", "list", "show", "settle"],
         "rejected": ["list", "show", "redrive"],
         "processors": ["list", "check", "new"],
         "partitions": ["list", "go-on"],

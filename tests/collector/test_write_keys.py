@@ -61,6 +61,7 @@ ENTRY = f"keys:\n  - name: web\n    sha256: {HASH}\n    kind: public\n"
         (ENTRY + "    colour: red\n", 5, "Fields are: name, sha256"),
         (ENTRY.replace("web", "Web Shop"), 2, "lower case letters"),
         (ENTRY.replace("web", "kafka"), 2, "producers write to the topic"),
+        (ENTRY.replace("web", "tidewire"), 2, "what became of messages"),
         (ENTRY.replace(HASH, "secret"), 3, "sha256"),
         (ENTRY + "    workspace: A/B\n", 5, "lower case letters"),
         (ENTRY + "    origins: [https://a.example/path]\n", 5, "is not an origin"),

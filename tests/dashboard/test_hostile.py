@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Worlds = Callable[[str], World]
 STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all", "/segments", "/segments/new",
           "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove",
-          "/templates", "/templates/welcome")
+          "/templates", "/templates/welcome", "/messages")
 FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*|"
-                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*)")
+                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*|messages/\w+)")
 
 
 def links_of(world: World) -> list[str]:
@@ -54,8 +54,8 @@ def test_there_are_sixty_payloads_and_all_of_them_are_in_the_data(world: Worlds)
 
 # Elements that only a payload could have made, outside of the chart, whose library sizes its canvas by style.
 STRANGERS = """() => [...document.querySelectorAll(
-    'img, iframe:not(.mail[sandbox=""][src^="/templates/"]), object, embed, marquee, video, audio, math, template, '
-    + 'base, link[href*="evil"], style, '
+    'img, iframe:not(.mail[sandbox=""]:is([src^="/templates/"], [src^="/messages/"])), object, embed, marquee, '
+    + 'video, audio, math, template, base, link[href*="evil"], style, '
     + 'script:not([src^="/static/"]), [onerror], [onload], [onfocus], [style]')
 ].filter((each) => !each.closest('.plot')).map((each) => each.outerHTML.slice(0, 200))"""
 ADDRESSES = "[...document.querySelectorAll('a')].map((each) => each.href)"

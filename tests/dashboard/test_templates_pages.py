@@ -12,7 +12,8 @@ import pytest
 
 from config.templates import FOLDER, read_templates
 from tests.dashboard.conftest import World
-from tests.dashboard.test_pages import sql, text_of
+from tests.dashboard.test_pages import AUTHORIZED, eventually, sql, text_of
+from tests.dashboard.world import KEY
 from web.dashboard.guard import CONTENT_SECURITY_POLICY
 
 Worlds = Callable[[str], World]
@@ -53,6 +54,33 @@ def test_a_template_is_shown_as_a_person_would_read_it(world: Worlds, by: str) -
     (frame,) = re.findall(r'<iframe class="mail" sandbox title="The mail" src="([^"]+)">', page.text)
     mail = plenty.http.get(html.unescape(frame))
     assert mail.status_code == 200 and "Ten &lt;b&gt; off" in mail.text and html.escape(ada["name"]) in mail.text
+
+
+def test_commands_and_pages_find_people_by_their_address_too(world: Worlds) -> None:
+    plenty = world("plenty")
+    ada = somebody(plenty)
+
+    found = plenty.http.get("/api/person", params={"key": ada["email"].upper()}, headers=AUTHORIZED).json()
+    why = plenty.http.get("/api/segments/buyers/why", params={"person": ada["email"]}, headers=AUTHORIZED).json()
+
+    assert found["person"] == why["person"] == ada["person"]
+
+
+def test_an_address_of_several_people_names_them(world: Worlds) -> None:
+    little = world("little")
+    for user in ("twin-a", "twin-b"):
+        call = {"userId": user, "traits": {"email": "twins@example.com"}}
+        assert little.http.post("/v1/identify", json=call, auth=(KEY, "")).status_code == 200
+    query = "SELECT count() AS n FROM person_list WHERE email = 'twins@example.com'"
+    eventually(lambda: sql(little.http, query)[0]["n"] == 2)
+
+    answer = little.http.get("/api/person", params={"key": "twins@example.com"}, headers=AUTHORIZED)
+    told = text_of(little.http.get("/templates/welcome", params={"person": "twins@example.com"}))
+
+    said = ("twins@example.com is the address of several people: default/u:twin-a, default/u:twin-b. "
+            "Name one by her key.")  # fmt: skip
+    assert (answer.status_code, answer.json()["error"]) == (409, said)
+    assert f"She would not be sent it. {said}" in told
 
 
 def test_a_mail_stands_alone_and_may_do_nothing(world: Worlds) -> None:

@@ -18,6 +18,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -28,6 +29,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from config.settings import Settings
+from config.templates import read_one
 from config.write_keys import WriteKey, WriteKeys, hash_of
 from processors.fold import Fold
 from processors.orders import Orders
@@ -40,12 +42,15 @@ from schemas.intake import Arrival, read_event
 from schemas.times import to_ms
 from sinks.analytics import Analytics
 from sinks.clickhouse import ClickHouseSink
+from sinks.messages.tables import TABLES
 from streams.app import StageApp
 from streams.definitions import Coordinator
 from streams.embedded import EmbeddedLog
 from streams.log import Outgoing
 from streams.metrics import StageMetrics
+from streams.ordering import order
 from streams.proof import Proof, store
+from streams.roles import start_sender
 from streams.stage import CustomerStage
 from streams.topics import create_topics
 from tests.dashboard import payloads
@@ -258,6 +263,19 @@ async def define(site: Site, scene: str) -> None:
         await store(site.analytics, site.workspace, Proof("hostile_0", 1, 60, 60, keys[:4], keys[4:], at_ms, 0.1))
 
 
+async def send_messages(site: Site, scene: str) -> None:
+    """Of some people each is sent what she needs no consent for, and what she does; wait until all of it is known."""
+    query = "SELECT person FROM person_list WHERE email != '' ORDER BY person LIMIT 12"
+    people = [row["person"] for row in await site.analytics.query(query)] if scene in ("plenty", "hostile") else []
+    for person in people:
+        for name in ("welcome", "come_back"):
+            await order(site.log, read_one(site.settings.config, name, "UTC"), name=name, to=person,
+                        given={"offer": "ten"}, by="the test", now_ms=to_ms(datetime.now(UTC)))  # fmt: skip
+    query = "SELECT count() AS n FROM messages_list WHERE state IN ('sent', 'withheld', 'failed')"
+    while people and (await site.analytics.query(query))[0]["n"] < 2 * len(people):  # noqa: ASYNC110 (as below)
+        await asyncio.sleep(0.1)
+
+
 async def serve(scene: str, folder: Path) -> None:
     settings = Settings(data=folder, write_keys=KEY, partitions=2, sink_wait_ms=100, checkpoint_ms=50)
     registry = CollectorRegistry()
@@ -271,11 +289,13 @@ async def serve(scene: str, folder: Path) -> None:
     fold = Fold([Profile(), Visits(), Orders(), Segments()])
     analytics = Analytics(settings.analytics_url)
     await analytics.start()
-    sink = ClickHouseSink(log, analytics, fold.tables, settings)
+    sink = ClickHouseSink(log, analytics, (*fold.tables, *TABLES), settings)
     sinking = asyncio.create_task(sink.run() if scene != "bare" else asyncio.sleep(0))
     customers = CustomerStage(fold, partitions=log.partitions("events"), most_links=100)
     stage = StageApp(log, customers, settings, StageMetrics(registry))
     await stage.start()
+    stack = AsyncExitStack()
+    await start_sender(settings, log, registry, stack)
 
     coordinator = Coordinator(log, analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes)
     pages = dashboard(log, analytics, settings, TOKEN, check=fold.check, progress=lambda: coordinator.progress)
@@ -295,10 +315,12 @@ async def serve(scene: str, folder: Path) -> None:
         await asyncio.sleep(0.1)
     coordinating = asyncio.create_task(coordinator.run() if scene != "bare" else asyncio.sleep(0))
     await define(site, scene if is_new else "")
+    await send_messages(site, scene if is_new else "")
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
     await serving
     coordinating.cancel()
     await asyncio.wait([coordinating])
+    await stack.aclose()
     await stage.stop()
     await sink.stop()
     await sinking

@@ -271,6 +271,7 @@ def judge(
     rebuilt = cluster.rebuilt_people() if is_rebuilt else live
     if cluster.is_embedded and cluster.up.is_running:
         cluster.up.stop()
+    cluster.store_the_rest()
 
     fold = Fold(load_processors(Path("config")))
     records = cluster.read("events")

@@ -376,7 +376,7 @@ def _mistakes_with(kafka: Kafka) -> Iterator[Mistake]:
         yield Mistake(f"{topic} with {wrong}", says, ("worker",))
         _alter(kafka, topic, right)
 
-    yield Mistake("a folder that is another worker's", r"is that of a worker already, process \d+\. Give each worker",
+    yield Mistake("a folder that is another worker's", r"is that of process \d+ already\. Give each worker",
                   ("worker",), before=lambda folder: _running(folder, "worker", settings))  # fmt: skip
 
     with _running_once(kafka, settings) as data:

@@ -20,7 +20,8 @@ from typing import Any
 from sinks.analytics import Analytics
 from streams import stage, worker
 from streams.cli import main
-from streams.states import CHANGELOG, PartitionStates
+from streams.lines import CUSTOMERS
+from streams.states import PartitionStates
 from streams.worker import Worker
 
 VARIABLE = "TIDEWIRE_TEST_MOMENT"
@@ -190,7 +191,7 @@ def wait_for(moment: Moment) -> None:
             await moment.come()
 
     async def watched_append(log: Any, topic: str, *more: Any) -> Any:
-        if topic == CHANGELOG and moment.is_at("sent"):
+        if topic == CUSTOMERS.changelog and moment.is_at("sent"):
             await moment.come()
         return await append(log, topic, *more)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema_rs
 import pytest
 import yaml
 
-from config.segments import known_attributes
-from config.templates import parse_template, read_templates
+from config.channels import Channels, ChannelSettings
+from config.templates import read_templates
 from docs.schemas.generate import TEMPLATE, template_content
 from schemas.errors import ConfigError
+from schemas.messages import WHY_WITHHELD, State
 from schemas.templates import LONGEST_SMS, PARTS
+from schemas.times import DAY_MS
 from sinks.messages.templating import (
     _ADDRESSES,
     _SCHEMES,
@@ -27,7 +29,9 @@ from sinks.messages.templating import (
     MOST_WORK,
     TESTS,
 )
-from tests.messages.test_files import GOOD
+from streams.messages import FIRST_PAUSE_MS, LEASE_MS, LONGEST_PAUSE_MS, REMEMBER_S
+from streams.ordering import EXPIRES_MS
+from tests.messages.test_files import GOOD, read_text
 
 CONFIG = Path("config")
 PAGE = Path("docs/templates.md").read_text(encoding="utf-8")
@@ -35,8 +39,8 @@ PAGE = Path("docs/templates.md").read_text(encoding="utf-8")
 SCHEMA = jsonschema_rs.validator_for(json.loads(TEMPLATE.read_text(encoding="utf-8")))
 
 
-def test_the_example_of_the_page_can_be_filled_in() -> None:
-    template = parse_template("basket", EXAMPLE, known_attributes(CONFIG), "UTC")
+def test_the_example_of_the_page_can_be_filled_in(tmp_path: Path) -> None:
+    template = read_text(EXAMPLE, tmp_path)
     ada = {"profile": {"name": "Ada"}, "orders": {"products": [{}, {}]}}
 
     message = template.render(ada, {"coupon": "A&1"})
@@ -82,9 +86,23 @@ def test_the_schema_takes_what_tidewire_takes() -> None:
         {"content": {"en": {"subject": "a", "text": "a", "preheader": "a"}}}, {"title": "a"}, {"title": {"en": 1}},
     ],
 )  # fmt: skip
-def test_both_refuse_the_same(change: dict[str, Any]) -> None:
+def test_both_refuse_the_same(change: dict[str, Any], tmp_path: Path) -> None:
     said = {**yaml.safe_load(GOOD), **change}
 
     assert not SCHEMA.is_valid(said)
     with pytest.raises(ConfigError):
-        parse_template("tried", json.dumps(said), known_attributes(CONFIG), "UTC")
+        read_text(json.dumps(said), tmp_path)
+
+
+def test_the_page_of_messages_says_what_the_code_does() -> None:
+    page = Path("docs/messages.md").read_text(encoding="utf-8")
+    (channels,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+
+    assert yaml.safe_load(channels) == Channels().model_dump()
+    begins = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
+    states = begins.findall(page.partition("## What becomes")[2].partition("Each state")[0])
+    assert set(states) == set(get_args(State)) and len(states) == len(set(states))
+    assert set(ChannelSettings.model_fields) == set(begins.findall(page.partition("| key |")[2]))
+    assert all(f"`{why}`" in page for why in WHY_WITHHELD)
+    assert (REMEMBER_S, LEASE_MS, FIRST_PAUSE_MS, LONGEST_PAUSE_MS) == (400 * 86_400, 60_000, 30_000, 3_600_000)
+    assert EXPIRES_MS == {"marketing": DAY_MS, "transactional": 3 * DAY_MS}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from config.segments import known_attributes
-from config.templates import parse_template, read_each, read_templates
+from config.templates import read_each, read_one, read_templates
 from schemas.errors import ConfigError
+from sinks.messages.rendering import Template
 from streams.cli.app import app
 
 CONFIG = Path("config")
@@ -28,8 +28,19 @@ content:
 """
 
 
-def read(text: str) -> None:
-    parse_template("tried", text, known_attributes(CONFIG), "UTC")
+def read_text(text: str, folder: Path, name: str = "tried") -> Template:
+    """A template that somebody wrote into a file.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    (folder / "templates").mkdir(exist_ok=True)
+    (folder / "templates" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    found = read_one(folder, name, "UTC")
+    if isinstance(found, ConfigError):
+        raise found
+    assert found is not None
+    return found
 
 
 def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_barely_known() -> None:
@@ -65,20 +76,37 @@ def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_bare
         (("content:", "more: 1\ncontent:"), 'tried.yaml:4: "more": no such key here; got 1. It may hold title, about'),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_with_its_line(change: tuple[str, str], told: str) -> None:
-    read(GOOD)
+def test_what_is_wrong_is_said_with_its_line(change: tuple[str, str], told: str, tmp_path: Path) -> None:
+    read_text(GOOD, tmp_path, "good")
     assert GOOD.count(change[0]) == 1
 
     with pytest.raises(ConfigError) as wrong:
-        read(GOOD.replace(*change))
+        read_text(GOOD.replace(*change), tmp_path)
 
     assert told in str(wrong.value)
 
 
-@pytest.mark.parametrize("name", ["Tried", "a b", "../x", "", "a" * 64])
-def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["Tried", "a b", "", "a" * 64])
+def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be the name of a template"):
-        parse_template(name, GOOD, known_attributes(CONFIG), "UTC")
+        read_text(GOOD, tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["../good", "../templates/good", "/good", "good\x00", "none", "a" * 300])
+def test_what_is_no_file_of_the_folder_is_not_there(name: str, tmp_path: Path) -> None:
+    read_text(GOOD, tmp_path, "good")
+    (tmp_path / "good.yaml").write_text(GOOD)
+
+    assert read_one(tmp_path, name, "UTC") is None
+
+
+def test_a_file_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    assert read_text(GOOD, tmp_path).kind == "marketing"
+
+    changed = read_text(GOOD.replace("kind: marketing\ntopic: offers", "kind: transactional"), tmp_path)
+
+    assert changed.kind == "transactional"
+    assert read_one(tmp_path, "tried", "UTC") is changed
 
 
 def test_the_commands_list_and_check(tmp_path: Path) -> None:

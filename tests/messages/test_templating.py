@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from sinks.messages.templating import (
     DEEPEST,
+    FILTERS,
     LARGEST,
     LONGEST_SOURCE,
     MOST_ROUNDS,
@@ -74,6 +76,15 @@ def filled(source: str, values: Mapping[str, Any] = ADA, *, locale: Locale = EN,
         "{{ profile.name|truncate(length=3) }}",
         "{{ profile.name|truncate(*profile.tags) }}",
         "{{ profile.name|default }}",
+        "{{ profile.name|truncate(-1) }}",
+        "{{ profile.tags|join(5) }}",
+        "{{ profile.tags|limit('a') }}",
+        "{{ orders.orders|number('a') }}",
+        "{{ orders.orders|number(11) }}",
+        "{{ orders.orders|money('EURO') }}",
+        "{{ orders.orders|money(978) }}",
+        "{{ orders.last_at|date('wide') }}",
+        "{{ orders.last_at|time(5) }}",
         "{{ profile.name is divisibleby 0 }}",
         "{{ profile.name is filter }}",
         "{% for i in range(10) %}{% endfor %}",
@@ -178,6 +189,7 @@ def test_what_is_asked_for_is_known_with_its_line() -> None:
         ("{{ 'a/b c' | urlencode }}", "a%2Fb%20c"),
         ("a\n{% if profile.name %}\nb\n{% endif %}\nc", "a\nb\nc"),
         ("{% if profile.name %}Ada{% endif %}\n\nb", "Ada\n\nb"),
+        ("a{#\n{% if profile.name %}\nnot said\n{% endif %}\n#}b", "ab"),
     ],
 )  # fmt: skip
 def test_values_are_written_as_people_write_them(source: str, text: str) -> None:
@@ -215,7 +227,7 @@ def test_money_and_days_are_written_as_in_the_language(locale: Locale, text: str
         ("{{ profile.name | money('EUR') }}", "Ada is not a number"),
         ("{{ profile.traits.is_member | number }}", "True is not a number"),
         ("{{ profile.name | date }}", "Ada is not a time"),
-        ("{{ orders.last_at | date('wide') }}", "wide is not a form of dates"),
+        ("{{ '0001-01-01T00:00:00Z' | date }}", "a value is beyond what can be written"),
         ("{{ profile.name | join }}", "Ada is not a list"),
         ("{{ profile.tags | upper }}", "is not a text or a number"),
         ("{{ profile.bio | upper }}", "has a length of 10,001; filters take at most 10,000."),
@@ -224,7 +236,7 @@ def test_money_and_days_are_written_as_in_the_language(locale: Locale, text: str
     ],
 )  # fmt: skip
 def test_of_whom_something_is_missing_is_sent_nothing(source: str, told: str) -> None:
-    part = compile_part(source, EN)
+    part = compile_part(source, Locale("en", "America/New_York"))
 
     with pytest.raises(CannotFill) as cannot:
         part.fill({**ADA, "orders": {**ADA["orders"], "many": list(range(101))},
@@ -238,6 +250,38 @@ def test_no_number_is_too_odd_for_a_template(value: object) -> None:
     for source in ("{{ x | money('EUR') }}", "{{ x | number }}", "{{ x | date }}"):
         with pytest.raises(CannotFill):
             filled(source, {"x": value})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
+    | st.datetimes().map(lambda at: f"{at.isoformat()}Z") | st.dates().map(str) | st.decimals().map(str),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)  # fmt: skip
+TRIED = (
+    "capitalize", "date", "date('full')", "default(x)", "first", "items", "join", "last", "length", "limit(2)", "lower",
+    "money('EUR')", "number", "number(2)", "time", "title", "trim", "truncate(3)", "upper", "urlencode",
+    "items | first | last",
+)  # fmt: skip
+FILLED = [compile_part(f"{{{{ x | {said} }}}}", Locale(language, "America/New_York"), is_html=is_html)
+          for language, is_html in (("en", False), ("zh", True)) for said in TRIED]  # fmt: skip
+
+
+@given(JSON)
+def test_whatever_a_value_is_it_is_written_or_she_is_sent_nothing(value: object) -> None:
+    for part in FILLED:
+        with suppress(CannotFill):
+            assert part.fill({"x": value})
+
+
+def test_every_filter_was_tried() -> None:
+    assert {said.partition("(")[0] for said in TRIED} >= set(FILTERS)
+
+
+@pytest.mark.parametrize("language", ["xx", "eng_XX"])
+def test_a_language_that_nobody_speaks_is_refused(language: str) -> None:
+    with pytest.raises(WrongTemplate, match=f'"{language}" is no language that is known'):
+        compile_part("a", Locale(language, "UTC"))
 
 
 # --- HTML

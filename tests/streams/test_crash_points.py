@@ -20,9 +20,10 @@ from processors.fold import Fold
 from schemas.effects import Effect, Row
 from schemas.event import Event
 from schemas.rows import decode_ledger_line, decode_table_row
+from streams.lines import EVENTS
 from streams.log import TP
 from streams.states import PartitionStates
-from streams.worker import EVENTS, Worker
+from streams.worker import Worker
 from tests.faults.without import GUARDS
 from tests.streams.test_worker import PARTITIONS, Shop
 from tests.streams.world import Tally, TallyProcessor, an_event

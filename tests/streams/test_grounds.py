@@ -25,12 +25,12 @@ from schemas.intake import Arrival, read_event
 from schemas.rows import decode_portrait, encode_json
 from streams.app import StageApp
 from streams.grounds import open_log
+from streams.lines import EVENTS
 from streams.log import TP, Log, Outgoing
 from streams.metrics import StageMetrics
 from streams.simulate import Plan, Shop, deliveries
 from streams.stage import CustomerStage
 from streams.topics import create_topics
-from streams.worker import EVENTS
 from tests.streams.test_worker import crash
 from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, World, collect_what_faust_left
 

@@ -15,12 +15,11 @@ from schemas.event import encode_event
 from streams.app import SESSION_TIMEOUT_S, StageApp
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
+from streams.lines import CUSTOMERS, EVENTS
 from streams.log import TP, Log, Outgoing, Record
 from streams.metrics import StageMetrics
 from streams.stage import CustomerStage
-from streams.states import CHANGELOG
 from streams.topics import create_topics
-from streams.worker import EVENTS, GROUP
 from tests.kafka_broker import Kafka
 from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
 
@@ -121,7 +120,7 @@ async def test_what_was_checkpointed_before_a_rebalance_is_committed_in_it_thoug
             await asyncio.sleep(0.1)
             log.may_go_on.set()
             await revoking
-        committed, bounds = await log.committed(GROUP, EVENTS), await log.bounds(EVENTS)
+        committed, bounds = await log.committed(CUSTOMERS.group, EVENTS), await log.bounds(EVENTS)
         await app.stop()
     finally:
         await log.stop()
@@ -134,7 +133,7 @@ class SlowToRestore(KafkaLog):
     """A log whose changelog takes longer to read than the group waits for a sign of life."""
 
     async def read(self, tp: TP, offset: int, most: int) -> list[Record]:
-        if tp.topic == CHANGELOG:
+        if tp.topic == CUSTOMERS.changelog:
             await asyncio.sleep(SESSION_TIMEOUT_S * 1.5)
         return await super().read(tp, offset, most)
 

@@ -13,11 +13,12 @@ from schemas.event import Event, encode_event
 from schemas.keyed import encode_state
 from schemas.rows import decode_ledger_line
 from streams.dead_letters import MOST_IN_A_ROW, DeadLetterLimit
+from streams.lines import EVENTS
 from streams.log import Outgoing, partition_of
 from streams.outbox import Outbox
 from streams.partitions import let_go_on
 from streams.stage import MOST_HELD_BYTES, Arrival, CustomerStage
-from streams.worker import EVENTS, LARGEST_STATE_BYTES
+from streams.worker import LARGEST_STATE_BYTES
 from tests.streams.test_worker import Shop
 from tests.streams.world import TallyProcessor, World, an_event
 

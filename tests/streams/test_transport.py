@@ -27,13 +27,13 @@ from schemas.event import encode_event
 from streams import kafka_records
 from streams.app import StageApp
 from streams.grounds import open_log
+from streams.lines import CUSTOMERS, EVENTS
 from streams.log import Log, Outgoing
 from streams.metrics import StageMetrics
 from streams.partitions import let_go_on
 from streams.stage import CustomerStage
 from streams.topics import create_topics
 from streams.transport import BatchReading, EmbeddedConsumer, KafkaConsumer, KafkaThread
-from streams.worker import EVENTS, GROUP
 from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, TallyProcessor, an_event, collect_what_faust_left
 
 
@@ -119,7 +119,7 @@ async def _run(settings: Settings, app_events: range, log: Log) -> dict[int, int
     noted = consumer._n_acked, sum(map(len, [*consumer._acked.values(), *consumer._acked_index.values()]))
     await app.stop()
     assert noted[0] > 0 and noted[1] == 0  # Faust's streams note batches past `ack`, and nothing of it stays
-    return await log.committed(GROUP, EVENTS)
+    return await log.committed(CUSTOMERS.group, EVENTS)
 
 
 def _fatal(what: str, error: BaseException | None) -> None:

@@ -30,13 +30,13 @@ from schemas.rejected import decode_rejected
 from schemas.rows import decode_portrait, decode_table_row
 from schemas.segments import Definitions, encode_definitions
 from streams.embedded import EmbeddedLog
+from streams.lines import CUSTOMERS, EVENTS
 from streams.log import TP, LogUnavailable, Outgoing, Record, partition_of
 from streams.metrics import StageMetrics
 from streams.segments import RULES_KEY
 from streams.stage import CustomerStage
-from streams.states import CHANGELOG
 from streams.topics import create_topics
-from streams.worker import EVENTS, Worker
+from streams.worker import Worker
 from tests.streams.world import TallyProcessor, an_event
 
 PARTITIONS = 2
@@ -196,7 +196,7 @@ async def test_a_checkpoint_writes_one_changelog_record_a_person_and_then_marks(
         bounds = await shop.log.bounds(EVENTS)
         assert shop.marks == {partition: end for partition, (_, end) in bounds.items()}
 
-    written = [record for record in await shop.all(CHANGELOG) if (record.key or b"")[0]]
+    written = [record for record in await shop.all(CUSTOMERS.changelog) if (record.key or b"")[0]]
     assert sorted(record.key or b"" for record in written) == [b"w/u:u0", b"w/u:u1", b"w/u:u2"]
     assert sum(len(messages(sections)) for sections in (await shop.portraits()).values()) == 30
 
@@ -214,7 +214,7 @@ async def test_what_all_are_judged_by_is_stored_behind_them(shop: Shop):
         await worker.checkpoint()
 
     written: dict[int, list[bytes]] = {}
-    for record in await shop.all(CHANGELOG):
+    for record in await shop.all(CUSTOMERS.changelog):
         if (record.key or b"")[0]:
             written.setdefault(record.partition, []).append(record.key or b"")
     assert all(len(keys) > 1 and keys.index(RULES_KEY.encode()) == len(keys) - 1 for keys in written.values())
@@ -245,7 +245,7 @@ async def test_a_checkpoint_that_breaks_off_is_made_up_for_by_the_next(shop: Sho
     append = shop.log.append
 
     async def broken(topic: str, records):  # type: ignore[no-untyped-def]
-        if topic == CHANGELOG:
+        if topic == CUSTOMERS.changelog:
             raise OSError("the disk is gone")
         return await append(topic, records)
 
@@ -333,11 +333,11 @@ async def test_of_two_records_of_a_person_the_one_with_the_higher_fence_is_resto
     await shop.send(an_event(1, user="u"))
     async with shop.worker() as worker:
         await shop.feed(worker)
-    newest = next(record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u")
+    newest = next(record for record in await shop.all(CUSTOMERS.changelog) if record.key == b"w/u:u")
     late = decode_customer(newest.value or b"")
     late.epoch -= 1
     late.parts["w/u:u"] = Part()  # what an owner would write that was replaced and does not know it yet
-    await shop.log.append(CHANGELOG, [Outgoing(b"w/u:u", encode_state(late), newest.partition)])
+    await shop.log.append(CUSTOMERS.changelog, [Outgoing(b"w/u:u", encode_state(late), newest.partition)])
 
     await shop.send(an_event(2, user="u"))
     async with shop.worker(state="another disk") as worker:
@@ -351,9 +351,9 @@ async def test_a_late_writer_is_noticed_and_its_record_written_over(shop: Shop):
     async with shop.worker() as worker:
         await shop.feed(worker)
         await worker.checkpoint()
-        partition = next(record.partition for record in await shop.all(CHANGELOG) if record.key == b"w/u:u")
+        partition = next(record.partition for record in await shop.all(CUSTOMERS.changelog) if record.key == b"w/u:u")
         late = Outgoing(b"w/u:u", encode_state(Customer(epoch=0, offset=0, revision=1)), partition)
-        await shop.log.append(CHANGELOG, [late])
+        await shop.log.append(CUSTOMERS.changelog, [late])
         await shop.send(*(an_event(i, user="u") for i in range(3, 5)))
         await shop.send(*(an_event(i, user="v") for i in range(5, 7)))
         records = [r for r in await shop.all(EVENTS) if r.offset >= shop.marks.get(r.partition, 0)]
@@ -362,7 +362,7 @@ async def test_a_late_writer_is_noticed_and_its_record_written_over(shop: Shop):
         await worker.checkpoint()
         await worker.checkpoint()  # the repair is due at once
 
-    last = [record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u"][-1]
+    last = [record for record in await shop.all(CUSTOMERS.changelog) if record.key == b"w/u:u"][-1]
     assert decode_customer(last.value or b"").parts["w/u:u"].applied == 3
 
 
@@ -429,7 +429,7 @@ async def test_a_partition_that_is_given_up_is_out_of_memory_at_once(shop: Shop)
 @pytest.mark.parametrize("hot", [1_000, 5])
 async def test_of_many_timers_few_are_under_way_and_each_fires_once(shop: Shop, monkeypatch, hot: int):
     """Whether or not the people are in memory, and however seldom the disk hears of what was handled."""
-    monkeypatch.setattr("streams.worker.MOST_TICKS", 20)
+    monkeypatch.setattr(CustomerStage, "room", 20)
     fold, people = Fold([ReminderProcessor()]), 150
     events = [an_event(1, user=f"u{number}", message_id=f"tea{number}") for number in range(people)]
     await shop.send(*events)
@@ -500,7 +500,7 @@ async def test_a_worker_that_stood_still_writes_nothing_more(shop: Shop):
         with pytest.raises(RuntimeError, match="stood still"):
             await worker.checkpoint()
 
-    assert [record for record in await shop.all(CHANGELOG) if record.key == b"w/u:u"] == []
+    assert [record for record in await shop.all(CUSTOMERS.changelog) if record.key == b"w/u:u"] == []
 
 
 async def test_people_leave_memory_and_come_back_from_the_disk(shop: Shop):
@@ -523,7 +523,7 @@ async def test_checkpoints_that_take_long_come_less_often_but_never_seldom(shop:
     append, clock, delay_s = shop.log.append, [1_000.0], [0.05]
 
     async def slow(topic: str, records):  # type: ignore[no-untyped-def]
-        clock[0] += delay_s[0] if topic == CHANGELOG else 0.0
+        clock[0] += delay_s[0] if topic == CUSTOMERS.changelog else 0.0
         return await append(topic, records)
 
     async with shop.worker() as worker:

@@ -17,8 +17,9 @@ from processors.fold import Fold
 from schemas.customer import Customer, decode_customer
 from schemas.effects import Row
 from schemas.event import Event, encode_event
-from schemas.internal import HEADERS, Unmerge, encode_internal
+from schemas.internal import HEADERS, Internal, Unmerge, encode_internal
 from schemas.keyed import encode_state
+from schemas.messages import OfMessages, decode_of_message
 from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line
 from streams.dead_letters import DeadLetterLimit
@@ -119,6 +120,7 @@ class World:
         self.owners = [Memory() for _ in range(partitions)]
         self.decisions: dict[str, LedgerLine] = {}
         self.rejected: dict[str, Rejected] = {}
+        self.messages: list[OfMessages] = []
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
         self.clock_ms = 0  # of the log
 
@@ -126,7 +128,11 @@ class World:
         self._append(event.key, encode_event(event), (), partition)
 
     def unmerge(self, key: str) -> None:
-        self._append(key, encode_internal(Unmerge(to=key, origin="page", at_ms=0, asked_by="anna")), HEADERS)
+        self.tell(Unmerge(to=key, origin="page", at_ms=0, asked_by="anna"))
+
+    def tell(self, message: Internal) -> None:
+        """A message of the stage's own, from outside."""
+        self._append(message.to, encode_internal(message), HEADERS)
 
     def _append(
         self, key: str, value: bytes, headers: tuple[tuple[str, bytes], ...] = (), partition: int | None = None
@@ -153,6 +159,8 @@ class World:
                 elif topic == "decisions":
                     line = decode_ledger_line(message.value)
                     self.decisions[line.id] = line
+                elif topic == "messages":
+                    self.messages.append(decode_of_message(message.value))
                 else:
                     letter = decode_rejected(message.value)
                     self.rejected[letter.id] = letter

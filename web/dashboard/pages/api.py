@@ -18,7 +18,7 @@ An answer of 200 has what was asked for; any other `{"error": "one line for a pe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ from streams.partitions import let_go_on
 from streams.redrive import already_sent, body_of, redrive
 from web.dashboard.guard import has_token
 from web.dashboard.pages.rejected import redrive_open
-from web.dashboard.queries import commerce
+from web.dashboard.queries import commerce, people
 from web.dashboard.queries import overview as overview_queries
 from web.dashboard.queries import person as person_queries
 from web.dashboard.queries import rejected as queries
@@ -114,7 +114,7 @@ async def status(request: Request) -> Any:
 
 @answered
 async def person(request: Request) -> Any:
-    """`key` may be a whole person key, or a user id or anonymous id of this workspace."""
+    """`key` may be a whole person key, or a user id, an anonymous id or an e-mail address of this workspace."""
     site: Site = request.app.state.site
     asked = request.query_params.get("key", "")
     found = await find_person(site, asked)
@@ -140,12 +140,25 @@ class Found(NamedTuple):
 
 
 async def find_person(site: Site, asked: str) -> Found:
-    """Somebody by a person key, a user id or an anonymous id.
+    """Somebody by a person key, a user id, an anonymous id or an e-mail address.
 
     Raises:
-        ApiError: there is nobody.
+        ApiError: there is nobody, or several have this address.
     """
-    for key in _keys_of(asked, site.workspace):
+    found = await _find(site, _keys_of(asked, site.workspace))
+    if found is None and "@" in asked:
+        keys = await people.by_email(site.analytics, site.workspace, asked)
+        if len(keys) > 1:
+            raise ApiError(409, f"{asked} is the address of several people: {', '.join(keys)}. Name one by her key.")
+        found = await _find(site, keys)
+    if found is None:
+        raise ApiError(404, f"There is nobody by the key {asked!r}. Search the people at /people.")
+    return found
+
+
+async def _find(site: Site, keys: Iterable[str]) -> Found | None:
+    """The first of them that anything is known of."""
+    for key in keys:
         someone = person_queries.Person(site.analytics, split_key(key)[0], key)
         holder = await someone.holder()
         if holder != key:
@@ -153,7 +166,7 @@ async def find_person(site: Site, asked: str) -> Found:
         found = Found(someone, await someone.portrait(), await someone.identities(), await someone.counts())
         if found.portrait is not None or found.counts:
             return found
-    raise ApiError(404, f"There is nobody by the key {asked!r}. Search the people at /people.")
+    return None
 
 
 def _keys_of(asked: str, workspace: str) -> list[str]:

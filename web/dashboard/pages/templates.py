@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from config.templates import FOLDER, read_each
+from config.templates import FOLDER, read_each, read_one
 from schemas.errors import ConfigError
 from sinks.messages.rendering import GIVEN, Rendered, Template
 from sinks.messages.templating import CannotFill
-from web.dashboard.pages.api import ApiError, Found, find_person
+from web.dashboard.pages.api import ApiError, find_person
 from web.dashboard.queries import people
 from web.dashboard.site import Site
 
@@ -37,7 +38,7 @@ class Tried(NamedTuple):
 
 async def templates(request: Request) -> Response:
     site: Site = request.app.state.site
-    found = read_each(site.settings.config, site.settings.timezone)
+    found = await asyncio.to_thread(read_each, site.settings.config, site.settings.timezone)
     lines = [(name, each if isinstance(each, Template) else None, str(each)) for name, each in found.items()]
     return site.page(request, "templates.html", lines=lines)
 
@@ -46,13 +47,12 @@ async def template(request: Request) -> Response:
     """One template, and what it becomes for the person of `person`."""
     site: Site = request.app.state.site
     name = request.path_params["name"]
-    read = read_each(site.settings.config, site.settings.timezone).get(name)
+    read = read_one(site.settings.config, name, site.settings.timezone)
     if read is None:
         return site.page(request, "missing.html", 404, what="")
-    file = site.settings.config / FOLDER / f"{name}.yaml"
-    source = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    source = (site.settings.config / FOLDER / f"{name}.yaml").read_text(encoding="utf-8", errors="replace")
     if isinstance(read, ConfigError):
-        return site.page(request, "template.html", name=name, read=None, wrong=str(read), source=source)
+        return site.page(request, "template.html", name=name, read=None, wrong=str(read), source=source, trouble="")
     asked = sorted({path for _, path, _ in read.asked})
     wanted = sorted({path.split(".")[1] for path in asked if path.startswith(f"{GIVEN}.")})
     who, given = request.query_params.get("person", "").strip(), given_of(request.query_params)
@@ -61,13 +61,14 @@ async def template(request: Request) -> Response:
         request, "template.html", name=name, read=read, wrong="", source=source, asked=asked, wanted=wanted, who=who,
         given=given, newest=newest, query=dict(request.query_params),
         tried=await _tried(site, read, who, given) if who else None,
+        trouble=request.query_params.get("trouble", "")[:500],
     )  # fmt: skip
 
 
 async def mail(request: Request) -> Response:
     """The HTML of a mail, alone."""
     site: Site = request.app.state.site
-    read = read_each(site.settings.config, site.settings.timezone).get(request.path_params["name"])
+    read = read_one(site.settings.config, request.path_params["name"], site.settings.timezone)
     if not isinstance(read, Template):
         return PlainTextResponse("404: there is no such template.", 404, headers=OF_MAIL)
     tried = await _tried(site, read, request.query_params.get("person", "").strip(), given_of(request.query_params))
@@ -78,7 +79,7 @@ async def mail(request: Request) -> Response:
 
 async def _tried(site: Site, template: Template, who: str, given: Mapping[str, str]) -> Tried:
     try:
-        found = await _whose(site, who)
+        found = await find_person(site, who)
     except ApiError as error:
         return Tried("", "", None, str(error))
     portrait = found.portrait or {}
@@ -90,21 +91,6 @@ async def _tried(site: Site, template: Template, who: str, given: Mapping[str, s
         return Tried(found.person.key, name, None, str(cannot))
 
 
-async def _whose(site: Site, who: str) -> Found:
-    """Somebody by a key, an id or an e-mail address.
-
-    Raises:
-        ApiError: there is nobody, or several have this address.
-    """
-    if "@" in who:
-        keys = await people.by_email(site.analytics, site.workspace, who)
-        if len(keys) > 1:
-            raise ApiError(409, f"{who} is the address of several people: {', '.join(keys)}. Name one by her key.")
-        if keys:
-            return await find_person(site, keys[0])
-    return await find_person(site, who)
-
-
 def given_of(query: Mapping[str, str]) -> dict[str, str]:
     """What the order to send would bring along: fields `given.NAME`, empty ones left out."""
     start = f"{GIVEN}."
@@ -112,4 +98,3 @@ def given_of(query: Mapping[str, str]) -> dict[str, str]:
         name.removeprefix(start): value[:LONGEST_GIVEN]
         for name, value in query.items() if name.startswith(start) and value
     }  # fmt: skip
-

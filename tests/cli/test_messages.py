@@ -1,0 +1,96 @@
+"""`tidewire message …` of a running `up`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import is_one_line
+from tests.cli.running import Up
+
+NOTE = """\
+channel: email
+kind: transactional
+content: {en: {subject: "A note, {{ given.what | default('hello') }}", text: "Hello {{ profile.email }}"}}
+"""
+OFFER = NOTE.replace("transactional", "marketing\ntopic: offers")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = tmp_path_factory.mktemp("messages")
+    (folder / "config" / "templates").mkdir(parents=True)
+    (folder / "config" / "templates" / "note.yaml").write_text(NOTE)
+    (folder / "config" / "templates" / "offer.yaml").write_text(OFFER)
+    event = '{"type": "identify", "userId": "ada", "traits": {"email": "ada@example.com"}}'
+    (folder / "events.jsonl").write_text(event)
+    running = Up(folder)
+    assert running.ask("send", "events.jsonl").code == 0
+    for _ in range(100):
+        if running.ask("person", "ada@example.com").code == 0:
+            break
+    yield running
+    running.stop()
+
+
+def test_a_message_is_sent_listed_and_shown(up: Up) -> None:
+    sent = up.ask("message", "send", "note", "--to", "ada@example.com", "--given", '{"what": "dear"}', "--wait", "30")
+    id_ = sent.out.partition("(")[2].partition(")")[0]
+    listed = up.ask("message", "list", "--person", "ada", "--json")
+    shown = up.ask("message", "show", id_)
+
+    assert (sent.code, sent.out.strip()) == (0, f"sent ({id_})"), sent.err
+    assert id_ in {row["id"] for row in listed.rows}
+    assert "state: sent" in shown.out and "subject: A note, dear" in shown.out
+    assert shown.out.rstrip().endswith("Hello ada@example.com")
+
+
+def test_what_is_not_sent_says_why_and_fails(up: Up) -> None:
+    done = up.ask("message", "send", "offer", "--to", "ada", "--wait", "30")
+
+    assert done.code == 1 and done.out.startswith("withheld: no_consent (")
+
+
+def test_an_order_that_is_given_twice_is_one(up: Up) -> None:
+    first, again = (up.ask("message", "send", "note", "--to", "ada", "--once", "x", "--json").json for _ in range(2))
+
+    assert first["message"] == again["message"] and first["channel"] == "email"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("send", "nope", "--to", "ada"), 1, 'There is no template "nope"'),
+        (("send", "note", "--to", "nobody"), 1, "There is nobody by the key"),
+        (("send", "note", "--to", "ada", "--given", "[1]"), 1, "--given is no JSON object"),
+        (("show", "nope"), 1, "There is no message 'nope'"),
+        (("settle", "nope", "eaten"), 1, "'eaten' is no way to settle a message; there are: sent, failed, again."),
+        (("list", "--state", "eaten"), 1, "There is no state 'eaten'; there are: waiting, sending, unknown, sent"),
+    ],
+)
+def test_a_mistake_is_one_line(up: Up, arguments: tuple[str, ...], code: int, says: str) -> None:
+    done = up.ask("message", *arguments)
+
+    assert done.code == code and is_one_line(done.err) and says in done.err
+
+
+def test_what_ends_survives_a_kill(up: Up, tmp_path: Path) -> None:
+    """Ordered, and killed at once: it is sent by the one that comes after, once."""
+    ordered = [up.ask("message", "send", "note", "--to", "ada", "--once", str(number), "--json").json["message"]
+               for number in range(3)]  # fmt: skip
+    up.kill()
+    again = Up(up.folder)
+    try:
+        for id_ in ordered:
+            for _ in range(200):
+                shown = again.ask("message", "show", id_, "--json")
+                if shown.code == 0 and shown.json["state"] == "sent":
+                    break
+            assert shown.json["state"] == "sent", shown.out
+        rows = again.count(f"SELECT count() FROM outbox FINAL WHERE id IN {tuple(ordered)!r}")
+    finally:
+        up.process = again.process
+
+    assert rows == 3
