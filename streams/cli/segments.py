@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -220,15 +222,18 @@ def fuzz(
 async def _fuzz(cases: int, seed: int, *, is_quiet: bool) -> Fuzzed:
     from sinks.parity.run import Fuzzed, fuzz
 
-    found, shown = Fuzzed(0, []), 0
+    found, shown, told_at = Fuzzed(0, []), 0, 0.0
+    begin, end, every_s = ("\r", "", 0.1) if sys.stderr.isatty() else ("", "\n", 60.0)
     async for found in fuzz(cases, seed):
         if not is_quiet:
             for each in found.differences[shown:SHOWN_DIFFERENCES]:  # at once: many cases take hours
-                print(f"\r{each}", flush=True)
+                print(f"{begin}{each}", flush=True)
             shown = len(found.differences)
-            typer.echo(f"\r{found.cases:,} of {cases:,} cases", err=True, nl=False)
-    if not is_quiet:
-        typer.echo("", err=True)
+            if (now := time.monotonic()) >= told_at + every_s:
+                print(f"{begin}{found.cases:,} of {cases:,} cases", end=end, file=sys.stderr, flush=True)
+                told_at = now
+    if begin and not is_quiet:
+        print(file=sys.stderr)
     return found
 
 

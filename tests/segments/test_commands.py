@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -163,3 +164,8 @@ def test_a_stranger_can_check_the_three():
 
     assert done.code == 0, done.err
     assert (done.json["cases"], done.json["differences"]) == (60, 0)
+
+    done = tidewire("segments", "fuzz", "--cases", "18", "--seed", "6")
+
+    assert (done.code, done.out) == (0, "18 cases, 0 differences\n")
+    assert re.fullmatch(r"\d+ of 18 cases\n", done.err)  # no terminal: now and then a line
