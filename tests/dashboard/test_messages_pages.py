@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.dashboard.conftest import World
-from tests.dashboard.test_pages import AUTHORIZED, eventually, sql, text_of
+from tests.dashboard.test_pages import AUTHORIZED, eventually, rows_of, sql, text_of
 from tests.dashboard.world import KEY
 from web.dashboard.guard import CONTENT_SECURITY_POLICY
 
@@ -73,6 +73,27 @@ def test_what_became_of_it_is_an_event_and_a_line_of_the_ledger(plenty: World) -
 
     assert sql(plenty.http, events) == [{"person": ada["person"], "event": "Message Sent", "source": "tidewire"}]
     assert sql(plenty.http, decided) == [{"kind": "message_sent", "about": "welcome"}]
+
+
+def test_what_is_said_to_somebody_is_no_deed_of_hers(plenty: World) -> None:
+    quiet = sql(
+        plenty.http,
+        "SELECT person FROM person_list WHERE email != '' AND startsWith(locale, 'en') "
+        "AND person NOT IN (SELECT person FROM event_log WHERE timestamp >= today()) LIMIT 1",
+    )[0]
+
+    def counted(name: str) -> list[str]:
+        return [row[name] for row in rows_of(plenty.http.get(f"/overview/{name}.csv?range=today"))]
+
+    before = counted("people")
+    id_ = send(plenty, to=quiet["person"]).json()["message"]
+    ends(plenty, id_)
+    eventually(lambda: sql(plenty.http, f"SELECT 1 FROM event_log WHERE toString(properties.message_id) = '{id_}'"))
+
+    assert sum(map(int, counted("people"))) == sum(map(int, before))
+    assert sum(map(int, counted("events"))) > 0
+    by_key = rows_of(plenty.http.get("/overview/sources.csv?range=today&by=write_key"))
+    assert "tidewire" not in {row["name"] for row in by_key}
 
 
 def test_ordered_twice_once_is_sent_once(plenty: World) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from schemas.messages import OURS, SOURCE
 from schemas.times import to_ms
 from web.dashboard.ranges import RANGES, Range, RangeName, between, span_of, steps_of, whole
 
@@ -22,33 +23,36 @@ SELECT count() AS events, min(timestamp) AS first, max(timestamp) AS last
 FROM events FINAL WHERE workspace = {workspace:String}
 """
 
-# One pass over both stretches. `period` is 1 for this one, 0 for the one before.
-EVENTS = """
-SELECT
-    timestamp >= fromUnixTimestamp64Milli({start:Int64}) AS period,
-    count() AS events,
-    uniqExact(person) AS people,
-    uniqExactIf(person, position(person, '/u:') > 0) AS identified
-FROM event_log
-WHERE workspace = {workspace:String}
-    AND timestamp >= fromUnixTimestamp64Milli({before:Int64}) AND timestamp < fromUnixTimestamp64Milli({end:Int64})
-    AND (timestamp >= fromUnixTimestamp64Milli({start:Int64})
-         OR timestamp < fromUnixTimestamp64Milli({before_end:Int64}))
-GROUP BY period
-"""
+# That something was said to her is no deed of hers.
+DEED = f"NOT (source = '{SOURCE}' AND event IN ({', '.join(repr(name) for name in sorted(OURS))}))"
 
-EVENT_STEPS = """
+# One pass over both stretches. `period` is 1 for this one, 0 for the one before.
+EVENTS = f"""
 SELECT
-    roundDown(toUnixTimestamp64Milli(timestamp), {steps:Array(Int64)}) AS step,
+    timestamp >= fromUnixTimestamp64Milli({{start:Int64}}) AS period,
     count() AS events,
-    uniqExact(person) AS people
+    uniqExactIf(person, {DEED}) AS people,
+    uniqExactIf(person, position(person, '/u:') > 0 AND {DEED}) AS identified
 FROM event_log
-WHERE workspace = {workspace:String}
-    AND timestamp >= fromUnixTimestamp64Milli({before:Int64}) AND timestamp < fromUnixTimestamp64Milli({end:Int64})
-    AND (timestamp >= fromUnixTimestamp64Milli({start:Int64})
-         OR timestamp < fromUnixTimestamp64Milli({before_end:Int64}))
+WHERE workspace = {{workspace:String}}
+    AND timestamp >= fromUnixTimestamp64Milli({{before:Int64}}) AND timestamp < fromUnixTimestamp64Milli({{end:Int64}})
+    AND (timestamp >= fromUnixTimestamp64Milli({{start:Int64}})
+         OR timestamp < fromUnixTimestamp64Milli({{before_end:Int64}}))
+GROUP BY period
+"""  # noqa: S608
+
+EVENT_STEPS = f"""
+SELECT
+    roundDown(toUnixTimestamp64Milli(timestamp), {{steps:Array(Int64)}}) AS step,
+    count() AS events,
+    uniqExactIf(person, {DEED}) AS people
+FROM event_log
+WHERE workspace = {{workspace:String}}
+    AND timestamp >= fromUnixTimestamp64Milli({{before:Int64}}) AND timestamp < fromUnixTimestamp64Milli({{end:Int64}})
+    AND (timestamp >= fromUnixTimestamp64Milli({{start:Int64}})
+         OR timestamp < fromUnixTimestamp64Milli({{before_end:Int64}}))
 GROUP BY step
-"""
+"""  # noqa: S608
 
 NEW_PEOPLE = """
 SELECT
@@ -79,7 +83,8 @@ ORDER BY times DESC, name
 LIMIT {most:UInt32}
 """
 
-WRITE_KEYS = TOP_EVENTS.replace("event AS name", "source AS name")
+# What we say ourselves came by no write key.
+WRITE_KEYS = TOP_EVENTS.replace("event AS name", "source AS name").replace("WHERE ", f"WHERE source != '{SOURCE}' AND ")
 
 
 class Series(NamedTuple):
