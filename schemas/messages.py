@@ -30,7 +30,8 @@ OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced"})  # those
 State = Literal["waiting", "sending", "unknown", "sent", "failed", "withheld"]
 """`waiting` for its turn, or to be tried again; `sending`: an attempt is under way; the others are final, but that
 somebody may settle what is `unknown`."""
-Result = Literal["accepted", "later", "declined", "unknown"]
+Result = Literal["accepted", "later", "declined", "unknown", "withheld"]
+"""What the channel said; `withheld`: it was not asked, since nothing is to be sent there."""
 SettleAs = Literal["sent", "failed", "again"]
 
 
@@ -77,7 +78,7 @@ class Withheld(OfMessage, tag="withheld", kw_only=True):
     why: str
 
 
-WHY_WITHHELD = ("nobody", "no_address", "no_consent")
+WHY_WITHHELD = ("nobody", "no_address", "no_consent", "bounced", "complained", "blocked")
 ADDRESSES: Mapping[Channel, str] = {"email": "email", "sms": "phone"}  # where in the profile her address stands
 
 

@@ -54,6 +54,8 @@ TOPICS: dict[str, Topic] = {
               "Messages to people: that they were ordered, may be sent or may not, and what became of each attempt."),
         Topic("sends", "person key", Mailbox, "msgpack", None, True,
               "The messages to every person that are open: the changelog of the stage of messages."),
+        Topic("suppressions", "workspace, channel and address", TableRow, "json", None, False,
+              "Addresses to which nothing is sent: the newest word about each, as a row of table `suppressions`."),
         Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
               "Every version of every segment, and under `NAME/live` the one that people are judged by; "
               "under `WORKSPACE/rfm` where the fifths of RFM meet."),

@@ -25,7 +25,7 @@ from sinks.portraits import ReadPortrait, decode_portrait, identity_columns, new
 from sinks.tables import columns_from, stored_ms
 from streams.log import Record
 
-TOPICS = ("events", "profiles", "rows", "decisions", "rejected")
+TOPICS = ("events", "profiles", "rows", "suppressions", "decisions", "rejected")
 
 AT_ONCE = 500  # rows: what is made of them then still lies in the processor's cache when it becomes columns
 
@@ -130,7 +130,7 @@ class Reader:
         batch = Batch()
         self._events(by_topic["events"], batch)
         self._portraits(by_topic["profiles"], batch)
-        self._table_rows(by_topic["rows"], batch)
+        self._table_rows(by_topic["rows"] + by_topic["suppressions"], batch)
         batch.add("decisions", *_decoded(by_topic["decisions"], decode_ledger_line, "decisions", batch), _decisions)
         self._rejected(by_topic["rejected"], batch)
         return batch

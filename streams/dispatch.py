@@ -23,6 +23,7 @@ import structlog
 
 from config.channels import ChannelSettings
 from schemas.internal import HEADERS, Prepare, encode_internal
+from schemas.keys import split_key
 from schemas.messages import ADDRESSES, Order, Outcome, Result, encode_of_message
 from schemas.templates import Channel as ChannelName
 from sinks.messages.channel import Accepted, Channel, Declined, Later, Message, Unknown
@@ -34,6 +35,7 @@ from streams.log import Log, Outgoing
 from streams.messages import LEASE_MS, Attempt, Ended, Offer
 from streams.metrics import DispatchMetrics
 from streams.sender import append_surely
+from streams.suppressions import Suppression, Suppressions
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +54,12 @@ class Filled(NamedTuple):
 
     message: Message
     version: str
+
+
+class Suppressed(NamedTuple):
+    """Nothing is sent to her address, for this reason."""
+
+    reason: str
 
 
 class Lane:
@@ -125,16 +133,17 @@ class Dispatcher:
     Args:
         channels: how each works, and what its messages leave through.
         template_of: a template by its name, or what is wrong with it.
-        via: by what name each channel is known in what is said of a message.
+        suppressions: the addresses to which nothing is sent; it is started.
     """
 
     def __init__(
         self, log_: Log, channels: Mapping[ChannelName, tuple[ChannelSettings, Channel]], template_of: TemplateOf,
-        metrics: DispatchMetrics, *, lease_ms: int = LEASE_MS, call_s: float = CALL_S,
+        suppressions: Suppressions, metrics: DispatchMetrics, *, lease_ms: int = LEASE_MS, call_s: float = CALL_S,
     ) -> None:  # fmt: skip
         self._log = log_
         self._lanes = {name: Lane(name, channel, settings) for name, (settings, channel) in channels.items()}
         self._template_of = template_of
+        self._suppressions = suppressions
         self._metrics = metrics
         self._patience_s = lease_ms / 1000 - call_s  # an attempt that begins later could outlast its lease
         self._call_s = call_s
@@ -215,23 +224,28 @@ class Dispatcher:
     # --- attempts
 
     async def _attempt(self, lane: Lane, attempt: Attempt, since: float) -> None:
-        order = attempt.order
+        order, via = attempt.order, lane.settings.via
         filled = await asyncio.to_thread(self._filled, attempt)
-        said: Said
-        if not isinstance(filled, Filled):
-            said = filled
-        elif time.monotonic() - since > self._patience_s:  # the process stood still
-            said = Later("its time had passed before it could be handed over")
+        if isinstance(filled, Filled):
+            said = await self._tried(lane, attempt, filled.message, since)
+            outcome = _outcome(attempt, said, filled, via, rest_s=lane.heard(said))
         else:
-            began = time.monotonic()
-            said = await self._handed_over(lane, filled.message)
-            self._metrics.seconds.labels(lane.name).observe(time.monotonic() - began)
-        rest_s = lane.heard(said) if isinstance(filled, Filled) else 0.0
-        outcome = _outcome(attempt, said, filled if isinstance(filled, Filled) else None, lane.settings.via, rest_s)
+            outcome = _outcome(attempt, filled, None, via)
         await append_surely(self._log, MESSAGES.topic, [Outgoing(order.to.encode(), encode_of_message(outcome))])
         self._metrics.attempts.labels(lane.name, outcome.result).inc()
         lane.ended(order)
         self._turn.set()
+
+    async def _tried(self, lane: Lane, attempt: Attempt, message: Message, since: float) -> Said:
+        began = time.monotonic()
+        if began - since > self._patience_s:  # the process stood still
+            return Later("its time had passed before it could be handed over")
+        said = await self._handed_over(lane, message)
+        self._metrics.seconds.labels(lane.name).observe(time.monotonic() - began)
+        if isinstance(said, Declined) and said.is_address:
+            bounced = Suppression(split_key(attempt.person)[0], lane.name, message.to, "bounced", said.why, message.id)
+            await self._suppressions.add(bounced, by=lane.settings.via)
+        return said
 
     async def _handed_over(self, lane: Lane, message: Message) -> Said:
         try:
@@ -243,8 +257,8 @@ class Dispatcher:
             log.exception("channel_failed", channel=lane.name, message=message.id)
             return Unknown(f"the channel failed: {error!r}")
 
-    def _filled(self, attempt: Attempt) -> Filled | Declined:
-        """The message as she is to read it, or why she cannot be sent it."""
+    def _filled(self, attempt: Attempt) -> Filled | Declined | Suppressed:
+        """The message as she is to read it, or why she is not sent it."""
         order = attempt.order
         template = self._template_of(order.template)
         if isinstance(template, str):
@@ -253,6 +267,8 @@ class Dispatcher:
             return Declined(f'template "{order.template}" was changed since: its channel or topic is another')
         sections = _decode_sections(attempt.sections)
         address = str((sections.get("profile") or {}).get(ADDRESSES[order.channel]) or "")
+        if reason := self._suppressions.reason(split_key(attempt.person)[0], order.channel, address, order.kind):
+            return Suppressed(reason)
         try:
             content = template.render(sections, order.given)
         except CannotFill as cannot:
@@ -279,7 +295,9 @@ def _prepare(offer: Offer) -> Outgoing:
     return Outgoing(order.to.encode(), encode_internal(prepare), None, HEADERS)
 
 
-def _outcome(attempt: Attempt, said: Said, filled: Filled | None, via: str, rest_s: float) -> Outcome:
+def _outcome(
+    attempt: Attempt, said: Said | Suppressed, filled: Filled | None, via: str, rest_s: float = 0.0
+) -> Outcome:
     outcome = Outcome(to=attempt.order.to, id=attempt.order.id, attempt=attempt.attempt, result="accepted", via=via)
     if filled is not None:
         outcome.address, outcome.version = filled.message.to, filled.version
@@ -293,4 +311,6 @@ def _outcome(attempt: Attempt, said: Said, filled: Filled | None, via: str, rest
             outcome.result, outcome.why, outcome.is_address = "declined", said.why, said.is_address
         case Unknown():
             outcome.result, outcome.why = "unknown", said.why
+        case Suppressed():
+            outcome.result, outcome.why = "withheld", said.reason
     return outcome

@@ -244,6 +244,8 @@ class _Turn:
         send.reference = outcome.reference
         if outcome.result == "accepted":
             self.end(send, "sent", "")
+        elif outcome.result == "withheld":
+            self.end(send, "withheld", outcome.why)
         elif outcome.result == "declined":
             self.end(send, "failed", outcome.why, is_address=outcome.is_address)
         elif outcome.result == "unknown":

@@ -229,9 +229,13 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     from streams.dispatch import Dispatcher
     from streams.messages import MessageStage
     from streams.metrics import RECORD, DispatchMetrics, StageMetrics, of_messages
+    from streams.suppressions import Suppressions
 
+    suppressions = Suppressions(log_)
+    await suppressions.start()
+    stack.push_async_callback(suppressions.stop)
     channels = open_channels(read_channels(settings.config), log_)
-    dispatcher = Dispatcher(log_, channels, templates_of(settings), DispatchMetrics(registry))
+    dispatcher = Dispatcher(log_, channels, templates_of(settings), suppressions, DispatchMetrics(registry))
     stage = MessageStage(lambda: dispatcher.room)
     metrics = StageMetrics(registry, of=of_messages)
     metrics.rejected.labels("", RECORD)

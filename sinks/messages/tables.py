@@ -1,4 +1,4 @@
-"""The tables of messages: what became of each, and what those said that stayed here."""
+"""The tables of messages: what became of each, what those said that stayed here, and where nothing is sent."""
 
 from __future__ import annotations
 
@@ -70,6 +70,30 @@ class KeptRow(msgspec.Struct, frozen=True):
     html: str
 
 
+class SuppressionRow(msgspec.Struct, frozen=True):
+    """An address to which nothing is sent.
+
+    Attributes:
+        channel: email or sms.
+        address: in small letters.
+        reason: bounced, complained or blocked.
+        why: what was said, in one line.
+        message: id of the message that it came of; empty: of none.
+        said_by: who put it there.
+        since: since when.
+    """
+
+    channel: Few
+    address: str
+    reason: Few
+    why: str
+    message: str
+    said_by: Few
+    since: datetime
+
+
 MESSAGES = Table("messages", MessageRow, ("id",), "What became of each message, the newest state of it.")
 KEPT = Table("outbox", KeptRow, ("id",), "What messages said that stayed here instead of leaving.")
-TABLES = (MESSAGES, KEPT)
+SUPPRESSIONS = Table("suppressions", SuppressionRow, ("channel", "address"),
+                     "Addresses to which nothing is sent. They belong to nobody: `key` is empty.")  # fmt: skip
+TABLES = (MESSAGES, KEPT, SUPPRESSIONS)

@@ -13,6 +13,7 @@ from streams.cli.messages import register as register_messages
 from streams.cli.partitions import register as register_partitions
 from streams.cli.run import register as register_run
 from streams.cli.segments import register as register_segments
+from streams.cli.suppressions import register as register_suppressions
 from streams.cli.templates import register as register_templates
 
 EPILOG = """\b
@@ -56,6 +57,7 @@ register_ask(app)
 register_segments(app)
 register_templates(app)
 register_messages(app)
+register_suppressions(app)
 register_partitions(app)
 register_keep(app)
 register_build(app)

@@ -48,7 +48,7 @@ def pages_of(world: World) -> list[str]:
     pages += [f"/templates/come_back?person={quote(row['person'], safe='')}" for row in rows]
     query = "SELECT any(id) AS id FROM messages_list GROUP BY state ORDER BY state"
     messages = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
-    pages += ["/messages", "/messages?state=unknown", "/messages/just-now?ordered=1"]
+    pages += ["/messages", "/suppressions", "/messages?state=unknown", "/messages/just-now?ordered=1"]
     pages += [f"/messages/{row['id']}" for row in messages]
     return pages + [f"/rejected/{letter['id']}" for letter in letters]
 

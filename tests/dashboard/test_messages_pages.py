@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from streams.suppressions import LOOK_EVERY_S
 from tests.dashboard.conftest import World
 from tests.dashboard.test_pages import AUTHORIZED, eventually, rows_of, sql, text_of
 from tests.dashboard.world import KEY
@@ -228,3 +230,75 @@ def test_an_empty_world_says_how_to_begin(world: Worlds) -> None:
     told = text_of(world("empty").http.get("/messages"))
 
     assert "There are no messages yet" in told and "tidewire message send welcome" in told
+
+
+# --- the suppression list
+
+
+def listed(world: World, **query: str) -> list[dict[str, Any]]:
+    answer = world.http.get("/api/suppressions", params=query, headers=AUTHORIZED).json()
+    rows: list[dict[str, Any]] = answer["suppressions"]
+    return rows
+
+
+def post(world: World, path: str, **form: str) -> str:
+    """What the page says after a form."""
+    answer = world.http.post(path, data=form, headers={"origin": str(world.http.base_url).rstrip("/")})
+    assert answer.status_code == 303, answer.text
+    return text_of(world.http.get(answer.headers["location"]))
+
+
+def test_an_address_is_put_on_the_list_and_taken_off(plenty: World) -> None:
+    ada = somebody(plenty)
+
+    told = post(plenty, "/suppressions", channel="email", addresses=f"{ada['email'].upper()}\nnobody@example.com",
+                why="<b>she rang</b>")  # fmt: skip
+    eventually(lambda: listed(plenty, part="nobody@example.com") and listed(plenty, part=ada["email"]))
+    page = plenty.http.get("/suppressions", params={"part": ada["email"]})
+    withheld = ends(plenty, send(plenty, to=ada["person"]).json()["message"])
+
+    assert "They are on the list." in told
+    assert "<b>she rang" not in page.text and f"{ada['email']} E-mail Put here by hand <b>she rang</b>" in text_of(page)
+    assert "nobody@example.com" not in text_of(page)
+    assert (withheld["state"], withheld["why"]) == ("withheld", "blocked")
+    shown = text_of(plenty.http.get(f"/messages/{withheld['id']}"))
+    assert "The address is on the suppression list." in shown
+
+    told = post(plenty, "/suppressions/release", channel="email", address=ada["email"])
+    eventually(lambda: not listed(plenty, part=ada["email"]))
+    time.sleep(2 * LOOK_EVERY_S)  # for the sender to hear of it
+    sent = ends(plenty, send(plenty, to=ada["person"]).json()["message"])
+
+    assert f"{ada['email']} is off the list." in told and sent["state"] == "sent"
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({"channel": "email", "addresses": " "}, "Name the addresses, one a line."),
+        ({"channel": "fax", "addresses": "a@example.com"}, "There is no channel 'fax'; there are: email, sms."),
+        ({"channel": "email", "addresses": "a" * 400}, "is no address."),
+    ],
+)
+def test_what_cannot_be_put_on_the_list_is_said(plenty: World, form: dict[str, str], says: str) -> None:
+    assert says in post(plenty, "/suppressions", **form)
+
+
+def test_the_list_has_pages_and_parts(plenty: World) -> None:
+    body = {"channel": "sms", "addresses": [f"+49151{n:06}" for n in range(60)], "why": "old list", "by": "import"}
+    assert plenty.http.post("/api/suppressions", json=body, headers=AUTHORIZED).json() == {"added": 60}
+    eventually(lambda: len(listed(plenty, channel="sms", most="100")) == 60)
+
+    first = plenty.http.get("/suppressions", params={"channel": "sms"}).text
+    rest = plenty.http.get(re.search(r'href="(/suppressions\?[^"]*before[^"]*)"', first)[1].replace("&amp;", "&")).text
+
+    numbers = [re.findall(r'<th scope="row">(\+49151\d+)', page) for page in (first, rest)]
+    assert [len(each) for each in numbers] == [50, 10] and len({*numbers[0], *numbers[1]}) == 60
+    assert {(row["said_by"], row["why"]) for row in listed(plenty, channel="sms")} == {("import", "old list")}
+
+
+@pytest.mark.parametrize("body", [{"addresses": "a@b.c"}, {"addresses": [1]}, {"addresses": ["a@b.c"], "why": 1}, {}])
+def test_a_call_that_is_wrong_is_refused(plenty: World, body: dict[str, Any]) -> None:
+    answer = plenty.http.post("/api/suppressions", json={"channel": "email", **body}, headers=AUTHORIZED)
+
+    assert answer.status_code == 422 and re.search("must be|Name the", answer.json()["error"])

@@ -23,6 +23,7 @@ from streams.dispatch import MOST_WAITING, Dispatcher, Lane
 from streams.log import Outgoing
 from streams.messages import Attempt, Ended, Offer
 from streams.metrics import DispatchMetrics
+from streams.suppressions import Suppressions
 from tests.messages.test_files import read_text
 from tests.messages.test_message_stage import ADA, SECTIONS, T0, an_order
 
@@ -86,14 +87,14 @@ class FakeChannel:
 @asynccontextmanager
 async def dispatching(
     tmp_path: Path, channel: FakeChannel, template: str = HELLO, lease_ms: int = 60_000, call_s: float = 5.0,
-    **settings: object,
+    suppressions: Suppressions | None = None, **settings: object,
 ) -> AsyncIterator[tuple[Dispatcher, FakeLog]]:  # fmt: skip
     log, failures = FakeLog(), []
     read = read_text(template, tmp_path)
     dispatcher = Dispatcher(
         log, {"email": (ChannelSettings(**{"rate": 10_000, **settings}), channel)},  # type: ignore[arg-type]
         lambda name: read if name == "hello" else f'there is no template "{name}" any more',
-        DispatchMetrics(CollectorRegistry()), lease_ms=lease_ms, call_s=call_s,
+        suppressions or Suppressions(log), DispatchMetrics(CollectorRegistry()), lease_ms=lease_ms, call_s=call_s,
     )  # fmt: skip
     dispatcher.start(failures.append)
     try:

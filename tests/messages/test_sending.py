@@ -31,6 +31,7 @@ from streams.log import TP, Log, Outgoing
 from streams.messages import MessageStage
 from streams.metrics import DispatchMetrics, StageMetrics, of_messages
 from streams.stage import CustomerStage
+from streams.suppressions import Suppressions
 from streams.topics import create_topics
 from tests.kafka_broker import Kafka
 from tests.messages.test_dispatch import HELLO
@@ -99,8 +100,8 @@ class Shop:
         settings = self.settings.model_copy(update={"data": self.settings.data / data})
         templates = {"hello": self.template, "receipt": self.receipt}
         channels: Any = {"email": (ChannelSettings(rate=10_000, at_once=AT_ONCE), self.mailman)}
-        dispatcher = Dispatcher(self.log, channels, lambda name: templates[name], DispatchMetrics(CollectorRegistry()),
-                                lease_ms=LEASE_MS, call_s=1.0)  # fmt: skip
+        dispatcher = Dispatcher(self.log, channels, lambda name: templates[name], Suppressions(self.log),
+                                DispatchMetrics(CollectorRegistry()), lease_ms=LEASE_MS, call_s=1.0)  # fmt: skip
         stage = MessageStage(lambda: dispatcher.room, LEASE_MS)
         metrics = StageMetrics(CollectorRegistry(), of=of_messages)
         app = StageApp(self.log, stage, settings, metrics, fatal=fatal, checkpoint_ms=5, then=dispatcher.then)

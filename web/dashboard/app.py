@@ -41,6 +41,7 @@ from web.dashboard.pages import (
     segment_editor,
     segments,
     segments_api,
+    suppressions,
     templates,
 )
 from web.dashboard.queries.commerce import UNKNOWN_TABLE
@@ -111,6 +112,9 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/messages/{id}", messages.message),
             Route("/messages/{id}", messages.decide, methods=["POST"]),
             Route("/messages/{id}/mail", messages.mail),
+            Route("/suppressions", suppressions.suppressions),
+            Route("/suppressions", suppressions.add, methods=["POST"]),
+            Route("/suppressions/release", suppressions.remove, methods=["POST"]),
             Route("/rejected", rejected.rejected),
             Route("/rejected.csv", rejected.rejected_csv),
             Route("/rejected/redrive", rejected.send_all, methods=["POST"]),
@@ -135,6 +139,9 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/messages", messages_api.send, methods=["POST"]),
                     Route("/messages/{id}", messages_api.message),
                     Route("/messages/{id}/settle", messages_api.decide, methods=["POST"]),
+                    Route("/suppressions", suppressions.list_),
+                    Route("/suppressions", suppressions.add_all, methods=["POST"]),
+                    Route("/suppressions/release", suppressions.release_one, methods=["POST"]),
                     Route("/segments", segments_api.segments),
                     Route("/segments/apply", segments_api.apply, methods=["POST"]),
                     Route("/segments/{name}", segments_api.segment),
