@@ -35,11 +35,19 @@ def read_yaml(file: Path) -> YamlFile:
     Raises:
         ConfigError: it cannot be read, or is no YAML; with the line.
     """
+    return parse_yaml(read_text(file), str(file))
+
+
+def read_text(file: Path) -> str:
+    """What a file holds.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"cannot be read: {error}.") from None
-    return parse_yaml(text, str(file))
 
 
 def parse_yaml(text: str, name: str) -> YamlFile:
