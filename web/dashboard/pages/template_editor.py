@@ -22,7 +22,7 @@ from web.dashboard.queries import people
 from web.dashboard.site import Site, read_form, template_path
 
 UNNAMED = "this_template"  # what is checked before it has a name
-MOST_DRAFTS = 40  # mails of previews that are kept to be shown; each has at most 512 kB
+MOST_DRAFTS = 16  # mails of previews that are kept to be shown; each has at most 512 kB
 BEGINNING = """\
 title: {en: Hello, zh: 你好}
 about: To who is new here.
