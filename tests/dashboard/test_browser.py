@@ -295,14 +295,15 @@ def test_a_template_is_written_checked_shown_and_saved(world: Worlds, visit: Vis
     visitor.open("/templates")
     page.get_by_role("link", name="New template").click()
     editor = page.get_by_label("Template (YAML)")
+    page.get_by_label("Whose message").fill("ann-1")
     expect(page.locator("#preview")).to_contain_text("Welcome, Ann")
 
     editor.fill(editor.input_value().replace("profile.name", "profil.name", 1))
     expect(page.locator("#verdict")).to_contain_text('Line 7: "content.en.subject" asks for "profil.name"')
     expect(page.locator(".gutter .is-wrong")).to_have_text("7")
     expect(page.locator("#preview")).to_contain_text("Welcome, Ann")  # the last that could be read
-    editor.fill("channel: email\nkind: transactional\ncontent:\n  en:\n    subject: Seen {{ given.at }}\n    text: Yes\n"
-                "    html: <p>Dear {{ profile.name }}</p>\n")  # fmt: skip
+    editor.fill("channel: email\nkind: transactional\ncontent:\n  en:\n    subject: Seen {{ given.at }}\n"
+                "    text: Yes\n    html: <p>Dear {{ profile.name }}</p>\n")  # fmt: skip
     expect(page.locator("#preview")).to_contain_text("given.at is missing")
     page.get_by_label("Comes with the order (JSON)").fill('{"at": "noon"}')
     expect(page.locator("#preview")).to_contain_text("Seen noon")
