@@ -28,7 +28,7 @@ from streams.log import TP, Log, LogBusy, Outgoing, partition_of
 log = structlog.get_logger(__name__)
 
 TOPIC = "templates"
-READ_AT_ONCE = 100
+READ_AT_ONCE = 50
 MOST_VERSIONS = 200  # of a template; older ones are forgotten
 LARGEST_TOGETHER_BYTES = 32 * 1024 * 1024  # of the newest texts of all, which everybody who reads them has in memory
 LOOK_AGAIN_S = 0.5  # where the log does not answer

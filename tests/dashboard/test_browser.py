@@ -303,7 +303,7 @@ def test_a_template_is_written_checked_shown_and_saved(world: Worlds, visit: Vis
     expect(page.locator(".gutter .is-wrong")).to_have_text("7")
     expect(page.locator("#preview")).to_contain_text("Welcome, Ann")  # the last that could be read
     editor.fill("channel: email\nkind: transactional\ncontent:\n  en:\n    subject: Seen {{ given.at }}\n"
-                "    text: Yes\n    html: <p>Dear {{ profile.name }}</p>\n")  # fmt: skip
+                "    text: Come\n    html: <p>Dear {{ profile.name }}</p>\n")  # fmt: skip
     expect(page.locator("#preview")).to_contain_text("given.at is missing")
     page.get_by_label("Comes with the order (JSON)").fill('{"at": "noon"}')
     expect(page.locator("#preview")).to_contain_text("Seen noon")
