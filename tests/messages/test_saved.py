@@ -15,9 +15,11 @@ from sinks.messages.rendering import Template
 from streams import templates as module
 from streams.channels import templates_of
 from streams.embedded import EmbeddedLog
+from streams.kafka import KafkaLog
 from streams.log import TP, LogBusy
 from streams.templates import TOPIC, Overtaken, Templates
 from streams.topics import create_topics
+from tests.kafka_broker import Kafka
 
 TEXT = "channel: sms\nkind: transactional\ncontent:\n  en:\n    text: |\n      One\n"
 OTHER = TEXT.replace("One", "Two")
@@ -259,3 +261,33 @@ async def test_all_versions_of_a_template_stand_in_one_partition(log: EmbeddedLo
     (held,) = [partition for partition, (first, end) in bounds.items() if end > first]
     records = await log.read(TP(TOPIC, held), 0, 10)
     assert [(record.key or b"").split(b"/")[1] for record in records] == [b"1", b"2", b"3", b"4", b"5", b"6"]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_on_kafka_one_of_many_is_first_and_senders_read_what_was_saved_last(
+    settings: Settings, own_kafka: Kafka
+) -> None:
+    logs = [KafkaLog(own_kafka.url) for _ in range(3)]
+    for each in logs:
+        await each.start()
+    try:
+        await create_topics(logs[0], settings.model_copy(update={"log": own_kafka.url}))
+        writers = [Templates(each, settings) for each in logs]
+        sender = templates_of(Templates(logs[2], settings))
+        for upon in range(4):
+            calls = (each.save("hello", TEXT.replace("One", f"{upon} of {number}"), by=str(number), now_ms=1, upon=upon)
+                     for number, each in enumerate(writers))  # fmt: skip
+
+            done = await asyncio.gather(*calls, return_exceptions=True)
+
+            (saved,) = [each for each in done if not isinstance(each, BaseException)]
+            assert sum(isinstance(each, Overtaken) for each in done) == 2
+            found = await asyncio.to_thread(sender, "hello")
+            assert isinstance(found, Template)
+            assert (found.version, found.render({}).text) == (str(upon + 1), f"{upon} of {saved.by}")
+        old = await writers[1].version("hello", 1)
+        assert old is not None and "0 of " in old.text
+    finally:
+        for each in logs:
+            await each.stop()
