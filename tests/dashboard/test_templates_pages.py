@@ -219,6 +219,7 @@ def test_a_draft_is_shown_as_a_person_would_read_it(world: Worlds) -> None:
     ("form", "told"),
     [({"person": "nobody"}, "There is nobody by the key 'nobody'."), ({"person": ""}, "Name a person above"),
      ({"person": "ann-1", "given": "[1]"}, "must be a JSON object"), ({"person": "ann-1", "given": "{"}, "JSON object"),
+     ({"person": "ann-1", "given": "[" * 9_000}, "JSON object"),
      ({"person": "ann-1", "given": '{"coupon": [1]}'}, "She would not be sent it.")],
 )  # fmt: skip
 def test_who_cannot_be_shown_a_draft_is_told_why(world: Worlds, form: dict[str, str], told: str) -> None:

@@ -118,7 +118,7 @@ async def _shown(site: Site, request: Request, read: Template, draft: Draft) -> 
         return Shown()
     try:
         given: Any = msgspec.json.decode(draft.given or "{}")
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         given = None
     if not isinstance(given, dict):
         return Shown(trouble=site.language(request).text("template_editor.wrong_given"))
