@@ -1,9 +1,10 @@
-"""Templates of messages: what a file or a page says of one."""
+"""Templates of messages: what a file or a page says of one, and what topic `templates` holds of each."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -66,3 +67,32 @@ class TemplateFile(BaseModel):
                     "preheader", "a preheader needs html (content.{language})", {"language": language}
                 )
         return self
+
+
+class SavedTemplate(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A version of a template, as it stands in topic `templates`. JSON.
+
+    Attributes:
+        name: of the template.
+        version: grows by one with every change.
+        id: tells apart what two people saved as the same version; the first of them in the log counts.
+        text: the YAML, as it was written; it was checked before.
+        by: who wrote this version; at_ms: when.
+        source: `file` or `page`: where this version was written.
+        from_file: of the text of the file that was last taken over; so what was changed on the page since stays.
+        is_gone: the template was taken out; nothing can be sent by it.
+    """
+
+    name: str
+    version: int
+    id: str
+    text: str = ""
+    by: str = ""
+    at_ms: int = 0
+    source: Literal["file", "page"] = "file"
+    from_file: str = ""
+    is_gone: bool = False
+
+
+encode_saved = msgspec.json.Encoder(order="sorted").encode
+decode_saved = msgspec.json.Decoder(SavedTemplate).decode

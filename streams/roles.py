@@ -207,6 +207,10 @@ async def _start_behind(
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
     if "dashboard" in roles:
+        from streams.templates import Templates
+
+        by, now_ms = str(settings.config), time.time_ns() // 1_000_000
+        await Templates(log_, settings).apply_files(by=by, now_ms=now_ms)
         await _start_segments(running, registry, stack)
     if "worker" in roles:
         from streams.app import StageApp
@@ -230,12 +234,14 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     from streams.messages import MessageStage
     from streams.metrics import RECORD, DispatchMetrics, StageMetrics, of_messages
     from streams.suppressions import Suppressions
+    from streams.templates import Templates
 
     suppressions = Suppressions(log_)
     await suppressions.start()
     stack.push_async_callback(suppressions.stop)
     channels = open_channels(read_channels(settings.config), log_)
-    dispatcher = Dispatcher(log_, channels, templates_of(settings), suppressions, DispatchMetrics(registry))
+    templates = templates_of(Templates(log_, settings))
+    dispatcher = Dispatcher(log_, channels, templates, suppressions, DispatchMetrics(registry))
     stage = MessageStage(lambda: dispatcher.room)
     metrics = StageMetrics(registry, of=of_messages)
     metrics.rejected.labels("", RECORD)

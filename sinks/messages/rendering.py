@@ -43,7 +43,7 @@ class Template:
     """One template, compiled.
 
     Attributes:
-        version: the same for templates that say the same.
+        version: its number, as it was saved; of a text that was not saved, the same for those that say the same.
         parts: by language, the first of which is for who speaks none of them, and by name, one of PARTS.
     """
 

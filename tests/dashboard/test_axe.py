@@ -44,7 +44,8 @@ def pages_of(world: World) -> list[str]:
     names = {name for name, _ in _members(world, authorized)}
     pages += ["/segments", "/segments?q=none-at-all", "/segments/new"]
     pages += [f"/segments/{name}{rest}" for name in names for rest in ("", "?q=none-at-all", "/edit", "/remove")]
-    pages += ["/templates", "/templates/welcome"]
+    pages += ["/templates", "/templates/welcome", "/templates/new", "/templates/welcome/edit",
+              "/templates/welcome/remove", "/templates/welcome/versions/1"]  # fmt: skip
     pages += [f"/templates/come_back?person={quote(row['person'], safe='')}" for row in rows]
     query = "SELECT any(id) AS id FROM messages_list GROUP BY state ORDER BY state"
     messages = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from config.channels import Channels, ChannelSettings
-from config.templates import read_templates
+from config.templates import MOST_TEMPLATES, RESERVED, read_templates
+from config.yaml_file import LARGEST_BYTES
 from docs.schemas.generate import TEMPLATE, template_content
 from schemas.errors import ConfigError
 from schemas.messages import WHY_WITHHELD, State
@@ -31,6 +32,7 @@ from sinks.messages.templating import (
 )
 from streams.messages import FIRST_PAUSE_MS, LEASE_MS, LONGEST_PAUSE_MS, REMEMBER_S
 from streams.ordering import EXPIRES_MS
+from streams.templates import LARGEST_TOGETHER_BYTES, MOST_VERSIONS
 from tests.messages.test_files import GOOD, read_text
 
 CONFIG = Path("config")
@@ -61,6 +63,9 @@ def test_the_page_names_every_filter_test_and_limit() -> None:
     for limit in (f"{LONGEST_SOURCE:,} characters", f"{MOST_WORK // 1_000_000} million steps", f"{LARGEST // 1024} kB",
                   f"at most {MOST_ROUNDS} entries", f"{LONGEST_SMS:,} characters"):  # fmt: skip
         assert limit in " ".join(PAGE.split())
+    together = f"{LARGEST_BYTES // 1024} kB each and {LARGEST_TOGETHER_BYTES // 1024**2} MB together"
+    bounds = f"at most {MOST_TEMPLATES:,} templates, {together}; of each the newest {MOST_VERSIONS} versions are kept"
+    assert bounds in " ".join(PAGE.split()) and all(f"`{name}`" in PAGE for name in RESERVED)
     assert all(f"`{scheme}`" in PAGE for scheme in _SCHEMES)
     assert {"href", "src"} <= _ADDRESSES
 
