@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from html import unescape
 from html.entities import html5
-from html.parser import HTMLParser
 from urllib.parse import quote, urlsplit
 
 from sinks.messages.links import CLICK, OPEN, PREFERENCES, UNSUBSCRIBE, Click, Mailed, Tokens
+from sinks.messages.tags import tags_of
 
 LONGEST_ADDRESS = 2_000  # characters that every mail program and server takes; a link that would be longer stays
 UNTRACKED = "data-untracked"  # attribute of a link that is to stay as it is
 
-_LINKS = frozenset({"a", "area"})
-_TAG_NAME = re.compile(r"<[^\s/>]*")
-_ATTRIBUTE = re.compile(r"""[\s/]*([^\s/>][^\s/>=]*)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"'][^\s>]*)))?""")
+_ENDS = frozenset({"/body", "/html"})
+_TAGS = _ENDS | {"a", "area"}
 _REFERENCE = re.compile(r"&(#[0-9]+|#[xX][0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*)([;=]?)")
 _WEB = re.compile(r"https?://[^\x00-\x20\x7f\\]+", re.IGNORECASE)
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
@@ -56,14 +55,14 @@ class Links:
         if not html:
             return ""
         pieces, done, number = [], 0, 0
-        page = _Page(html)
-        for begin, end in page.links:
+        links, end_of_body = _places(html)
+        for begin, end in links:
             address = self._click(mailed, number + 1, _target(html[begin:end]))
             if address:
                 number += 1
                 pieces += [html[done:begin], address]
                 done = end
-        pieces += [html[done : page.end], self._at_the_end(mailed, has_trap), html[page.end :]]
+        pieces += [html[done:end_of_body], self._at_the_end(mailed, has_trap), html[end_of_body:]]
         return "".join(pieces)
 
     def _click(self, mailed: Mailed, number: int, target: str) -> str:
@@ -86,57 +85,18 @@ class Links:
         return address if len(address) <= LONGEST_ADDRESS else ""
 
 
-class _Page(HTMLParser):
-    """Where things stand in a page.
-
-    Attributes:
-        links: begin and end of the values of `href` that may be changed.
-        end: where its body ends.
-    """
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.links: list[tuple[int, int]] = []
-        self._lines = [0, *(found.end() for found in re.finditer("\n", html))]
-        self._body_end = self._html_end = len(html)
-        self.feed(html)
-        self.close()
-
-    @property
-    def end(self) -> int:
-        return min(self._body_end, self._html_end)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _LINKS and all(name != UNTRACKED for name, _ in attrs):
-            self._find_href()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "body":
-            self._body_end = self._here
-        elif tag == "html":
-            self._html_end = self._here
-
-    def parse_marked_section(self, i: int, report: int = 1) -> int:
-        """`<![if mso]>` and the like. In HTML they are comments that end with `>`; the parser would refuse some."""
-        return self.parse_bogus_comment(i)
-
-    @property
-    def _here(self) -> int:
-        line, column = self.getpos()
-        return self._lines[line - 1] + column
-
-    def _find_href(self) -> None:
-        text = self.get_starttag_text() or ""
-        begin = self._here
-        name = _TAG_NAME.match(text)
-        at = name.end() if name else len(text)
-        while (found := _ATTRIBUTE.match(text, at)) and found.end() > at:
-            if found[1].lower() == "href":  # of several the first counts
-                value = next((group for group in (2, 3, 4) if found[group] is not None), 0)
-                if value:
-                    self.links.append((begin + found.start(value), begin + found.end(value)))
-                return
-            at = found.end()
+def _places(html: str) -> tuple[list[tuple[int, int]], int]:
+    """Begin and end of the values of `href` that may be changed, and where the body ends."""
+    links: list[tuple[int, int]] = []
+    end = len(html)
+    for tag in tags_of(html, _TAGS):
+        if tag.name in _ENDS:
+            end = tag.begin if end == len(html) or tag.name == "/body" else end
+            continue
+        attributes = {each.name: each for each in reversed(tag.attributes)}  # of several of a name the first counts
+        if "href" in attributes and UNTRACKED not in attributes:
+            links.append((attributes["href"].begin, attributes["href"].end))
+    return links, end
 
 
 def _target(value: str) -> str:
