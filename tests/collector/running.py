@@ -141,10 +141,10 @@ class Running:
         collector = Collector(
             self.log, KEYS, self.settings, self.registry, lag=lambda: self.lag, body_timeout_s=1.5, **self._options
         )
-        app = self._wrap(  # fmt: skip
-            self._faulty(collector_app(collector, self.log, self.settings, self.registry, lambda: self.lag,
-                                       self._links(self)))
+        whole = collector_app(
+            collector, self.log, self.settings, self.registry, lambda: self.lag, self._links(self)
         )
+        app = self._wrap(self._faulty(whole))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -73,8 +72,9 @@ def test_of_a_changed_token_nothing_is_believed() -> None:
     token = tokens(NEW).sign(OPEN, ADA)
     changed = [f"{token[:at]}{other}{token[at + 1:]}" for at, sign in enumerate(token)
                for other in (chr(ord(sign) ^ 1), chr(ord(sign) ^ 2), "A", "=", "é") if other != sign]  # fmt: skip
-    hostile = [token[:-1], token[1:], token + "A", token + "\n", f" {token}", token.replace(".", "", 1), token * 2,
-               "", ".", "..", "...", "\0", "\ud800", "A" * 10_000, f"{'A' * 10_000}.AAAA.{'A' * 43}", "数据.数.据"]  # fmt: skip
+    hostile = [token[:-1], token[1:], token + "A", token + "\n", f" {token}", token.replace(".", "", 1), "",
+               token * 2, ".", "..", "...", "\0", "\ud800", "A" * 10_000,
+               f"{'A' * 10_000}.AAAA.{'A' * 43}", "数据.数.据"]  # fmt: skip
 
     for each in [*changed, *hostile]:
         with pytest.raises(UnknownLink):
@@ -162,7 +162,7 @@ def test_beside_the_embedded_log_keys_are_made_once(tmp_path: Path) -> None:
 
     file = tmp_path / "data" / "link_keys"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert (len(key.secret), os.listdir(file.parent)) == (32, ["link_keys"])
+    assert (len(key.secret), list(file.parent.iterdir())) == (32, [file])
     assert load_link_keys(settings) == (key,)
     assert load_link_keys(Settings(data=tmp_path / "data")) == (key,)  # links that were sent still lead somewhere
 
@@ -176,9 +176,9 @@ def test_on_kafka_keys_must_be_given(tmp_path: Path) -> None:
     on_kafka = {"data": tmp_path, "log": KAFKA, "public_url": "https://go.shop.test"}
     nowhere = str(tmp_path / "nowhere")
 
-    with pytest.raises(ConfigError, match="link_keys: is not set.*openssl rand.*TIDEWIRE_LINK_KEYS"):
+    with pytest.raises(ConfigError, match=r"link_keys: is not set.*openssl rand.*TIDEWIRE_LINK_KEYS"):
         load_link_keys(Settings(**on_kafka))
-    with pytest.raises(ConfigError, match=f"{nowhere} is not there.*openssl rand"):
+    with pytest.raises(ConfigError, match=rf"{nowhere} is not there.*openssl rand"):
         load_link_keys(Settings(**on_kafka, link_keys=nowhere))
     assert len(load_link_keys(Settings(**on_kafka, link_keys=str(key_file(tmp_path, ONE))))) == 1
 

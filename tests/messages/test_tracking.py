@@ -33,8 +33,8 @@ def without_tracking(html: str) -> str:
 
 
 def test_links_are_tracked_in_their_order_and_a_picture_ends_the_body() -> None:
-    html = '<html><body>\n<p><a class="x" href="https://shop.test/1">1</a></p>\n<map><AREA HREF=\'http://shop.test/2\'>' \
-           "</map><a href=https://shop.test/3>3</a>\n</body></html>\n"  # fmt: skip
+    html = '<html><body>\n<p><a class="x" href="https://shop.test/1">1</a></p>\n<AREA HREF=\'http://shop.test/2\'>' \
+           "<a href=https://shop.test/3>3</a>\n</body></html>\n"  # fmt: skip
 
     tracked = LINKS.tracked(html, ADA)
 
@@ -118,8 +118,9 @@ def test_broken_html_keeps_its_bytes(html: str) -> None:
     assert without_tracking(tracked) == html
 
 
-pieces = st.sampled_from(["<", ">", "a ", "<a ", "href=", "https://s.test/1", '"', "'", "</body>", "<!--", "-->", "<![",
-                          "&amp;", "\n", "<script>", "</script>", "=", "/", "</html>", "<body", "x", "é", "\0"])  # fmt: skip
+pieces = st.sampled_from(["<", ">", "a ", "<a ", "href=", "https://s.test/1", '"', "'", "</body>", "<!--", "-->",
+                          "<![", "&amp;", "\n", "<script>", "</script>", "=", "/", "</html>", "<body", "x", "é",
+                          "\0"])  # fmt: skip
 
 
 @given(st.lists(pieces, max_size=40).map("".join))
