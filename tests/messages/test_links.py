@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.link_keys import MOST_KEYS, load_link_keys, read_link_keys
+from config.link_keys import MOST_KEYS, SECRET_BYTES, load_link_keys, read_link_keys
 from config.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.keys import LONGEST_ID
+from schemas.messages import CLICKED, MACHINES, OPENED
 from schemas.times import DAY_MS
 from sinks.messages.links import (
     CLICK,
@@ -27,6 +29,11 @@ from sinks.messages.links import (
     Tokens,
     UnknownLink,
 )
+from sinks.messages.tracking import LONGEST_ADDRESS, UNTRACKED
+from streams.metrics import LINK_LOST
+from web.links.limits import AT_ONCE, PER_S
+from web.links.machines import MOST_READERS, SWIFT_S
+from web.links.recording import PATIENCE_S
 
 NOW_S = 1_795_000_000.0
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -197,3 +204,20 @@ def test_a_public_address_is_a_scheme_and_a_host(url: str) -> None:
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(ConfigError, match=r"TIDEWIRE_PUBLIC_URL: (write it as https://go|must be https)"):
         load_settings(environ={"TIDEWIRE_PUBLIC_URL": url})
+
+
+# --- the page
+
+
+def test_the_page_says_what_the_code_does() -> None:
+    page = " ".join(Path("docs/links.md").read_text(encoding="utf-8").split())
+    table = dict(re.findall(r"\| `(\w+)` \| ([^|]+) \|", page.partition("| `machine` |")[2]))
+
+    assert table == MACHINES
+    assert all(f"`{event}`" in page for event in (OPENED, CLICKED, "Unsubscribed", "Consent Changed"))
+    assert all(f"/l/{kind.letter}/TOKEN" in page for kind in (CLICK, OPEN, UNSUBSCRIBE, PREFERENCES))
+    for limit in (f"longer than {LONGEST_ADDRESS:,} characters", f"good for {LIFE_S // 86_400} days",
+                  f"{PER_S} times a second, {AT_ONCE:,} at once", f"last {MOST_READERS:,} readers",
+                  f"`{UNTRACKED}`", f"`{LINK_LOST.name}`", f"{2 * SECRET_BYTES} hexadecimal"):  # fmt: skip
+        assert limit in page
+    assert PATIENCE_S == SWIFT_S == 1.0
