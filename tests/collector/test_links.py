@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from playwright.sync_api import Page, sync_playwright
 from structlog.testing import capture_logs
 
 from config.link_keys import load_link_keys
@@ -23,6 +24,9 @@ from sinks.messages.links import CLICK, LIFE_S, OPEN, PREFERENCES, UNSUBSCRIBE, 
 from sinks.messages.tracking import Links
 from streams.log import LogBusy
 from tests.collector.running import Running
+from tests.dashboard.conftest import ARGUMENTS
+from tests.dashboard.test_axe import AXE, RULES
+from tests.npm import node_modules
 from web.links.app import links_app
 from web.links.limits import Limits
 from web.links.pages import FOLDER
@@ -447,3 +451,50 @@ def test_who_asks_too_often_is_sent_on_and_not_counted(own_gate: Callable[..., G
     assert [event.event for event in gate.of("many")].count("Message Clicked") == 2
     assert gate.counted("lost_events", why="limit") == 2
     assert gate.counted("requests", link="unsubscribe", status="429") == 1
+
+
+# --- for everybody
+
+
+@pytest.mark.browser
+@pytest.mark.node
+@pytest.mark.slow
+def test_axe_finds_nothing_to_complain_of_and_buttons_work_without_scripts(gate: Gate, chromium: str) -> None:
+    """Every page, in light and dark, in both languages; by the way of somebody who leaves and chooses."""
+    axe = (node_modules(f"axe-core-{AXE}", [f"axe-core@{AXE}"]) / "axe-core" / "axe.min.js").read_text()
+    found: dict[str, Any] = {}
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        for scheme, language in (("light", "en-GB"), ("dark", "zh-CN")):
+            page = browser.new_page(color_scheme=scheme, locale=language, viewport={"width": 360, "height": 780})
+            faults: list[str] = []
+            page.on("console", lambda message, faults=faults: faults.append(message.text))
+
+            def look(page: Page = page, faults: list[str] = faults) -> None:
+                assert page.evaluate("document.documentElement.scrollWidth") <= 360
+                assert faults == []  # the policy lets the styles through
+                report = page.evaluate(
+                    f"{axe}; axe.run(document, {{runOnly: {{type: 'tag', values: {RULES}}}}})"
+                )
+                found.update({page.title(): report["violations"]} if report["violations"] else {})
+
+            page.goto(gate.running.url + gate.path(UNSUBSCRIBE, f"axe {scheme}"))
+            look()
+            page.click("button")
+            look()
+            page.click("a")
+            look()
+            page.click("input[value=no] >> nth=0")
+            page.click("button >> nth=0")
+            look()
+            page.click("a")
+            page.click("button.plain")
+            look()
+            page.goto(gate.running.url + "/l/u/none", wait_until="load")
+            faults.clear()  # of a page with status 404 the browser says so itself
+            look()
+        browser.close()
+
+    assert found == {}
+    assert [list(consent(event).values()) for event in gate.of("axe dark")] == [[False]] * 3
