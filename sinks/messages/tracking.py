@@ -96,6 +96,7 @@ def _places(html: str) -> tuple[list[tuple[int, int]], int]:
         attributes = {each.name: each for each in reversed(tag.attributes)}  # of several of a name the first counts
         if "href" in attributes and UNTRACKED not in attributes:
             links.append((attributes["href"].begin, attributes["href"].end))
+        end = len(html)  # what comes after the end of a body belongs to it all the same
     return links, end
 
 

@@ -183,6 +183,7 @@ def test_what_a_mail_holds_works(gate: Gate) -> None:
         ("agent", "GET", {"user-agent": "Mozilla/5.0 (compatible; Googlebot/2.1)"}),
         ("agent", "GET", {"user-agent": ""}),
         ("agent", "GET", {"user-agent": "python-requests/2.32"}),
+        (None, "GET", {"user-agent": "Mozilla/5.0 (Linux; Android 15; CUBOT NOTE 60) AppleWebKit/537.36"}),
         (None, "GET", {"user-agent": "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 "
                                      "(KHTML, like Gecko) Mobile/15E148"}),
     ],
@@ -293,6 +294,15 @@ def test_a_request_without_the_words_takes_nobody_off(gate: Gate, body: bytes) -
     assert answer.status_code == 400
     assert_is_private(answer)
     assert gate.of("odd") == []
+
+
+def test_a_body_of_parts_within_parts_is_no_trouble(gate: Gate) -> None:
+    nested = b"--a\r\nContent-Type: multipart/x;boundary=a\r\n\r\n" * 330
+
+    answer = gate.running.request("POST", gate.path(UNSUBSCRIBE, "nested"), content=nested,
+                                  headers={"content-type": "multipart/form-data;boundary=a"})  # fmt: skip
+
+    assert answer.status_code == 400
 
 
 # --- preferences

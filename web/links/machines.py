@@ -16,8 +16,8 @@ MOST_READERS = 10_000  # messages, each with an address, that are remembered; th
 _AHEAD = ("purpose", "sec-purpose", "x-purpose", "x-moz")
 # Gmail and Yahoo name themselves; Apple's Mail Privacy Protection says these words and no more.
 _PROXY = re.compile(r"GoogleImageProxy|YahooMailProxy|\AMozilla/5\.0\Z")
-_AGENT = re.compile(
-    r"bot\b|crawl|spider|scan|preview|monitor|headless|facebookexternalhit|slurp|barracuda|proofpoint|mimecast|safelinks"
+_AGENT = re.compile(  # Cubot makes telephones
+    r"(?<!cu)bot\b|crawl|spider|scan|preview|monitor|headless|facebookexternalhit|slurp|barracuda|proofpoint|mimecast|safelinks"
     r"|curl/|wget/|python|okhttp|go-http-client|java/|apache-httpclient|libwww|axios|node-fetch|undici|httpx|ruby",
     re.IGNORECASE,
 )
