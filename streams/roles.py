@@ -297,9 +297,11 @@ def _site(
         site = pages
     if "collector" in roles:
         from config.write_keys import load_write_keys
+        from web.links.app import links_app
 
         keys = load_write_keys(settings.config, settings.write_keys, settings.workspace)
-        site = CollectorFirst(Collector(log_, keys, settings, registry, lag=lag), site)
+        collector = Collector(log_, keys, settings, registry, lag=lag)
+        site = CollectorFirst(collector, site, links_app(log_, settings, registry))
     return site
 
 
