@@ -50,7 +50,7 @@ async def receiver(*answers: Says | Handler) -> AsyncIterator[Receiver]:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        requests.append(Request(request.method, request.path, request.query_string, request.headers.copy(), body))
+        requests.append(Request(request.method, request.path, request.raw_path.partition("?")[2], request.headers.copy(), body))
         answer = answers[min(len(requests), len(answers)) - 1]
         if isinstance(answer, Says):
             return web.Response(status=answer.status, text=answer.text, headers=answer.headers)

@@ -34,7 +34,9 @@ PAGE = Path("docs/webhooks.md").read_text(encoding="utf-8")
 
 
 @asynccontextmanager
-async def webhook(there: Receiver, secrets: Sequence[str] = (SECRET,), **settings: Any) -> AsyncIterator[WebhookChannel]:
+async def webhook(
+    there: Receiver, secrets: Sequence[str] = (SECRET,), **settings: Any
+) -> AsyncIterator[WebhookChannel]:
     said = WebhookSettings(url=there.url + "/hook", allow=there.allow, **settings)
     http = GuardedHttp(there.allow, timeout_s=0.2)
     channel = WebhookChannel(said, secrets, http=http, clock=lambda: NOW_S + 0.9)
@@ -191,6 +193,7 @@ def test_the_page_says_what_the_code_does() -> None:
 
     assert list(json.loads(example)) == list(json.loads(body_of(message())))
     assert all(f"`{name}`" in text for name in WebhookSettings.model_fields)
-    for limit in (f"{SHORTEST_SECRET} to {LONGEST_SECRET} bytes", f"{TIMEOUT_S:g} seconds", f"{LARGEST_ANSWER // 1024} kB",
-                  f"{PORTS[0]} or {PORTS[1]}", f"`{REFERENCE}`", "an hour", f"{LONGEST_URL:,} characters"):  # fmt: skip
+    for limit in (f"{SHORTEST_SECRET} to {LONGEST_SECRET} bytes", f"{TIMEOUT_S:g} seconds", f"`{REFERENCE}`",
+                  f"{LARGEST_ANSWER // 1024} kB", f"{PORTS[0]} or {PORTS[1]}", f"{LONGEST_URL:,} characters",
+                  "an hour"):  # fmt: skip
         assert limit in text
