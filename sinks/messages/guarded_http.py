@@ -89,9 +89,13 @@ class HttpSettings(BaseModel):
     def _may_be_asked(self) -> HttpSettings:
         allowed = read_allow(self.allow)
         url = parse_url(self.url)
+        port = url.port or 0
+        if port not in PORTS and port not in {each for _, each in allowed}:
+            raise ValueError(f"url: port {port} may not be asked, only {PORTS[0]} and {PORTS[1]}; name a receiver of your "
+                             f"own in `allow`, as 127.0.0.1:{port}")  # fmt: skip
         if address := _literal(url):
             try:
-                _check(address, url.port or 0, allowed)
+                _check(address, port, allowed)
             except NotAllowed as not_allowed:
                 raise ValueError(f"url: {not_allowed}") from None
         return self

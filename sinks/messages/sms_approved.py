@@ -73,7 +73,7 @@ class TencentSettings(HttpSettings):
     url: str = Field("https://sms.tencentcloudapi.com", description="Where Tencent Cloud is.")
 
 
-class Said(NamedTuple):
+class _Said(NamedTuple):
     """What a provider said: its code, its words, and its name for the message where it took it (`is_taken`)."""
 
     code: str
@@ -173,12 +173,12 @@ class _Aliyun(msgspec.Struct, rename="pascal"):
     biz_id: str = ""
 
 
-def _aliyun_said(answer: Answer) -> Said | None:
+def _aliyun_said(answer: Answer) -> _Said | None:
     try:
         said = msgspec.json.decode(answer.body, type=_Aliyun)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return Said(said.code, said.message, said.biz_id, is_taken=said.code == "OK")
+    return _Said(said.code, said.message, said.biz_id, is_taken=said.code == "OK")
 
 
 class _Status(msgspec.Struct, rename="pascal"):
@@ -196,25 +196,26 @@ class _Tencent(msgspec.Struct, rename="pascal"):
     response: _Response
 
 
-def _tencent_said(answer: Answer) -> Said | None:
+def _tencent_said(answer: Answer) -> _Said | None:
     try:
         response = msgspec.json.decode(answer.body, type=_Tencent).response
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     for status in (response.error, *response.send_status_set):
         if status is not None:
-            return Said(status.code, status.message, status.serial_no, is_taken=status.code == "Ok")
+            return _Said(status.code, status.message, status.serial_no, is_taken=status.code == "Ok")
     return None
 
 
 def _outcome(
-    provider: str, said: Said | None, meanings: Mapping[str, Meaning], answer: Answer, now_s: float
+    provider: str, said: _Said | None, meanings: Mapping[str, Meaning], answer: Answer, now_s: float
 ) -> Outcome:
     if said is None:
         meant = of_status(answer, now_s)
         # 504: what stands before the provider did not wait for its answer.
         is_unknown = 200 <= answer.status < 300 or answer.status == 504
-        return Unknown(f"{provider} {meant.why}") if is_unknown else meant
+        why = f"{provider} {meant.why}"
+        return Unknown(why) if is_unknown else meant._replace(why=why)
     if said.is_taken:
         return Accepted(plain(said.reference))
     why = f"{provider}, {plain(said.code)}: {plain(said.text)}"

@@ -23,6 +23,7 @@ from sinks.messages.guarded_http import Answer, GuardedHttp, HttpSettings, NoAns
 PREFIX = "whsec_"
 SHORTEST_SECRET, LONGEST_SECRET = 24, 64  # bytes
 REFERENCE = "X-Request-Id"  # of an answer that holds no `id`
+_MAKE_ONE = f'Make one: echo "{PREFIX}$(openssl rand -base64 32)"'
 _PLAIN = re.compile(r"[\w.:@/+=-]{1,100}\Z", re.ASCII)
 
 
@@ -84,9 +85,6 @@ def signed(keys: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[str,
     signatures = [b64encode(hmac.digest(key, content, "sha256")).decode() for key in keys]
     return {"webhook-id": id_, "webhook-timestamp": str(at_s),
             "webhook-signature": " ".join(f"v1,{each}" for each in signatures)}  # fmt: skip
-
-
-_MAKE_ONE = f'Make one: echo "{PREFIX}$(openssl rand -base64 32)"'
 
 
 def _key(secret: str, number: int) -> bytes:

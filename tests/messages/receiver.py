@@ -49,8 +49,8 @@ async def receiver(*answers: Says | Handler) -> AsyncIterator[Receiver]:
     requests: list[Request] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        requests.append(Request(request.method, request.path, request.raw_path.partition("?")[2], request.headers.copy(), body))
+        body, query = await request.read(), request.raw_path.partition("?")[2]
+        requests.append(Request(request.method, request.path, query, request.headers.copy(), body))
         answer = answers[min(len(requests), len(answers)) - 1]
         if isinstance(answer, Says):
             return web.Response(status=answer.status, text=answer.text, headers=answer.headers)

@@ -250,7 +250,8 @@ async def test_a_server_whose_certificate_is_not_good_gets_nothing() -> None:
     ("url", "allow", "why"),
     [
         ("https://10.0.0.1/a", (), "10.0.0.1 is not public"),
-        ("http://127.0.0.1:9000", ("127.0.0.1:9001",), "may not be asked at port 9000"),
+        ("http://127.0.0.1:9000", ("127.0.0.2:9000",), "may not be asked at port 9000"),
+        ("http://good.example/", ("127.0.0.1:9000",), "port 80 may not be asked, only 443 and 8443; .* 127.0.0.1:80"),
         ("http://127.0.0.1:9000", ("localhost:9000",), "no IP address with a port"),
         ("https://127.1/", (), "write it as four numbers"),
         ("https://u:p@good.example/", (), "a user or a password"),

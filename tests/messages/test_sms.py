@@ -25,6 +25,7 @@ from sinks.messages.sms_approved import AliyunChannel, AliyunSettings, TencentCh
 from sinks.messages.sms_twilio import TwilioChannel, TwilioSettings
 from sinks.messages.templating import CannotFill
 from tests.messages.receiver import ID, Receiver, Says, message, receiver, speaker
+from tests.messages.test_docs import SCHEMA
 
 NOW_S = 1_800_000_000
 ACCOUNT = "AC" + "0" * 32
@@ -341,13 +342,16 @@ def test_settings_are_checked_at_the_start() -> None:
 
 def test_the_page_says_what_the_code_does() -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    filled = compile_template("shipped", TemplateFile.model_validate(yaml.safe_load(example)), "UTC").render(
-        {}, {"order": "A1", "day": "周五"})  # fmt: skip
+    said = yaml.safe_load(example)
+    shipped = compile_template("shipped", TemplateFile.model_validate(said), "UTC")
+    filled = shipped.render({}, {"order": "A1", "day": "周五"})
     begins = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     models = (TwilioSettings, AliyunSettings, TencentSettings, ApprovedText)
     parsed = doctest.DocTestParser().get_doctest(PAGE, {}, "sms.md", "docs/sms.md", 0)
 
     assert filled.approved == Approved("SMS_123456789", "潮线", {"order": "A1", "day": "周五"})
+    SCHEMA.validate(said)
+    assert not SCHEMA.is_valid({**said, "channel": "email", "content": {"zh": {"subject": "S", **said["content"]["zh"]}}})
     assert begins == {name for model in models for name in model.model_fields}
     assert all(f"`{model.model_fields['url'].default}`" in PAGE for model in models[:3])
     assert parsed.examples and doctest.DocTestRunner().run(parsed).failed == 0
