@@ -91,8 +91,8 @@ class HttpSettings(BaseModel):
         url = parse_url(self.url)
         port = url.port or 0
         if port not in PORTS and port not in {each for _, each in allowed}:
-            raise ValueError(f"url: port {port} may not be asked, only {PORTS[0]} and {PORTS[1]}; name a receiver of your "
-                             f"own in `allow`, as 127.0.0.1:{port}")  # fmt: skip
+            raise ValueError(f"url: port {port} may not be asked, only {PORTS[0]} and {PORTS[1]}; name a receiver of "
+                             f"your own in `allow`, as 127.0.0.1:{port}")  # fmt: skip
         if address := _literal(url):
             try:
                 _check(address, port, allowed)

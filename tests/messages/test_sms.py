@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError
 from schemas.templates import LONGEST_SMS, ApprovedText, TemplateFile
+from sinks.messages import guarded_http
+from sinks.messages import sms as sms_module
 from sinks.messages.channel import Accepted, Channel, Declined, Later, Message, Outcome, Unknown
 from sinks.messages.guarded_http import GuardedHttp
 from sinks.messages.rendering import Approved, Rendered, Template, WrongPart, compile_template
@@ -351,7 +353,9 @@ def test_the_page_says_what_the_code_does() -> None:
 
     assert filled.approved == Approved("SMS_123456789", "潮线", {"order": "A1", "day": "周五"})
     SCHEMA.validate(said)
-    assert not SCHEMA.is_valid({**said, "channel": "email", "content": {"zh": {"subject": "S", **said["content"]["zh"]}}})
+    mail = {"subject": "S", **said["content"]["zh"]}
+    assert not SCHEMA.is_valid({**said, "channel": "email", "content": {"zh": mail}})
     assert begins == {name for model in models for name in model.model_fields}
     assert all(f"`{model.model_fields['url'].default}`" in PAGE for model in models[:3])
     assert parsed.examples and doctest.DocTestRunner().run(parsed).failed == 0
+    assert doctest.testmod(sms_module).failed == doctest.testmod(guarded_http).failed == 0
