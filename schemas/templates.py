@@ -16,6 +16,19 @@ Class = Literal["marketing", "transactional"]
 PARTS = ("subject", "preheader", "text", "html")
 
 
+class ApprovedText(BaseModel):
+    """A text that a provider of SMS has approved: it is named, and only its parameters are ours. See docs/sms.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Its id at the provider, such as `SMS_123456789`.")
+    sign: str = Field("", max_length=100, description="The approved signature; empty: that of the channel.")
+    parameters: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")], Annotated[str, Field(min_length=1)]],
+        Field(max_length=20),
+    ] = Field(default_factory=dict, description="By name, each a template; where the provider counts them, in order.")
+
+
 class Content(BaseModel):
     """What a message says in one language. Every part is a template, see docs/templates.md."""
 
@@ -25,6 +38,7 @@ class Content(BaseModel):
     preheader: str = Field("", max_length=1_000, description="What mailboxes show behind the subject. It needs `html`.")
     text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS.")
     html: str = Field("", description="A whole HTML page; its `<style>` is written into its tags.")
+    approved: ApprovedText | None = Field(None, description="Of an SMS through a provider that approves texts.")
 
 
 class TemplateFile(BaseModel):
@@ -60,7 +74,11 @@ class TemplateFile(BaseModel):
                 )
             if self.channel == "sms" and (content.subject or content.preheader or content.html):
                 raise PydanticCustomError(
-                    "sms", "an SMS has a text and nothing else (content.{language})", {"language": language}
+                    "sms", "an SMS has no subject, preheader or html (content.{language})", {"language": language}
+                )
+            if self.channel == "email" and content.approved:
+                raise PydanticCustomError(
+                    "approved", "a mail has no approved text (content.{language})", {"language": language}
                 )
             if content.preheader and not content.html:
                 raise PydanticCustomError(

@@ -59,7 +59,7 @@ def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_bare
         (("  en:", "  english:"), "content"),
         (("    text: |", "    html: |"), '"content.en.text": is missing'),
         (('Hi {{ profile.name | default("you") }}', "''"), "a mail needs a subject (content.en)"),
-        (("channel: email", "channel: sms"), "an SMS has a text and nothing else (content.en)"),
+        (("channel: email", "channel: sms"), "an SMS has no subject, preheader or html (content.en)"),
         (("    text: |", "    preheader: a\n    text: |"), "a preheader needs html (content.en)"),
         ((GOOD, "[]"), "holds no template. Write `channel:`, `kind:` and `content:`."),
         (("content:", "more: 1\ncontent:"), 'tried.yaml:4: "more": no such key here; got 1. It may hold title, about'),
