@@ -172,7 +172,8 @@ class Session:
             if protocol is None or transport is None:
                 raise SMTPServerDisconnected("Connection lost")
             writing = cast(asyncio.WriteTransport, transport)
-            writing.set_write_buffer_limits(0)
+            # So `drain` waits until nothing is left. A high of 0 would pause asyncio's TLS though nothing is.
+            writing.set_write_buffer_limits(high=1, low=0)
             self._writer = asyncio.StreamWriter(writing, protocol, None, asyncio.get_running_loop())
         return self._writer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 DROP, HANG, SLOWLY = b"(drop)", b"(hang)", b"(slowly)"
 ANSWERS = {
-    "": b"220 here\r\n", "EHLO": b"250-here\r\n250 SIZE 1000000\r\n", "STARTTLS": b"220 go on\r\n",
+    "": b"220 here\r\n", "EHLO": b"250-here\r\n250 SIZE 10000000\r\n", "STARTTLS": b"220 go on\r\n",
     "AUTH": b"235 2.7.0 welcome\r\n", "RSET": b"250 ok\r\n", "MAIL": b"250 ok\r\n", "RCPT": b"250 ok\r\n",
     "DATA": b"354 go on\r\n", ".": b"250 2.0.0 Ok: queued as 4XyzAB\r\n", "QUIT": b"221 bye\r\n",
 }  # fmt: skip
@@ -31,6 +32,7 @@ class ScriptedServer:
         commands: all lines that came in, but those of mails; of all connections.
         mails: those that had their end, as they came.
         connections: how many there were; `open`: are now.
+        is_hanging: a client waits for an answer that does not come.
     """
 
     def __init__(self, says: dict[str, bytes | list[bytes]], context: ssl.SSLContext | None) -> None:
@@ -40,6 +42,7 @@ class ScriptedServer:
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.is_hanging = False
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,8 +52,10 @@ class ScriptedServer:
 
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
-        self.port = server.sockets[0].getsockname()[1]
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)  # so that it can be too slow for a large mail
+        server = await asyncio.start_server(self._serve, sock=listening, ssl=tls)
+        self.port = listening.getsockname()[1]
         try:
             yield self
         finally:
@@ -77,11 +82,11 @@ class ScriptedServer:
             writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._say("", writer)
+        await self._say("", reader, writer)
         while line := await reader.readline():
             self.commands.append(line.decode().rstrip("\r\n"))
             command = self.commands[-1].partition(" ")[0].upper()
-            await self._say(command, writer)
+            await self._say(command, reader, writer)
             if command == "QUIT":
                 return
             if command == "STARTTLS" and self._context is not None:
@@ -92,15 +97,15 @@ class ScriptedServer:
     async def _take_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines = [await reader.readline()]
         if "text" in self.says:
-            await self._say("text", writer)
+            await self._say("text", reader, writer)
         while lines[-1] != b".\r\n":
             lines.append(await reader.readline())
             if not lines[-1]:
                 return
         self.mails.append(b"".join(line.removeprefix(b".") for line in lines[:-1]))
-        await self._say(".", writer)
+        await self._say(".", reader, writer)
 
-    async def _say(self, command: str, writer: asyncio.StreamWriter) -> None:
+    async def _say(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         says = self.says.get(command, b"502 5.5.1 no such command\r\n")
         if isinstance(says, list):
             says = says.pop(0) if len(says) > 1 else says[0]
@@ -108,9 +113,12 @@ class ScriptedServer:
         if says == DROP:
             raise _Dropped
         if says == HANG:
-            await asyncio.Event().wait()
+            self.is_hanging = True
+            await reader.read()  # until the client goes
+            raise _Dropped
         while says == SLOWLY:
             writer.write(b"2")
+            await writer.drain()
             await asyncio.sleep(0.02)
         writer.write(says)
         await writer.drain()
