@@ -65,8 +65,11 @@ def check_address(text: str) -> str:
 
 
 def _is_word(atom: str) -> bool:
-    """Whether it can be part of a local part that is not ASCII: nothing in it is unseen, a space or unassigned."""
-    return all(_ATOM.fullmatch(each) if each.isascii() else unicodedata.category(each)[0] not in "CZ" for each in atom)
+    """Whether it can be part of a local part that is not ASCII: nothing in it is unseen, a space or unassigned, and
+    nothing was lost when it was decoded (U+FFFD)."""
+    return "\ufffd" not in atom and all(
+        _ATOM.fullmatch(each) if each.isascii() else unicodedata.category(each)[0] not in "CZ" for each in atom
+    )
 
 
 def _a_labels(domain: str, text: str) -> str:

@@ -132,7 +132,9 @@ def _complaints(part: Message, returned: Message | None) -> Iterator[Report]:
 
 
 def _field(block: Message, name: str) -> str:
-    return one_line(str(block.get(name, "")))
+    """A field as one line, read as UTF-8; `get` would put U+FFFD for all that is not ASCII."""
+    raw = next((str(value) for own, value in block.raw_items() if own.lower() == name.lower()), "")
+    return one_line(raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
 
 
 def _status(status: str, said: str) -> str:

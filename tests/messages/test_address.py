@@ -31,7 +31,7 @@ def test_an_address_is_written_as_on_the_wire(text: str, address: str):
      "ada@-a.example", "ada@a_b.example", "ada@exa mple.com", "ada@example.com.", "ada@example..com",
      "ada@example.com\n", "ada@example.com\r\nRCPT TO:<bob@example.com>",
      "ada@example.com> SIZE=1", "a\x00@example.com",
-     "a\u2028b@example.com", "a\u200bb@example.com", "a\u202eb@example.com", "\ud800@example.com",
+     "a\u2028b@example.com", "a\u200bb@example.com", "a\u202eb@example.com", "a\ufffdb@example.com", "\ud800@example.com",
      "ada@xn--0.example", "ada@\u2024.example", "a" * (LONGEST_LOCAL + 1) + "@example.com",
      "ä" * (LONGEST_LOCAL // 2 + 1) + "@example.com", "a@" + "a." * 130 + "example",
      "a@" + "ü" * 50 + ".example." + "a" * 62 + "." + "b" * 60 + "." + "c" * 60 + ".example"],
