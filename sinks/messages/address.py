@@ -111,7 +111,8 @@ def read_sender(text: str) -> Sender:
     if named is None:
         sender = Sender("", check_address(text))
     else:
-        sender = Sender(named["name"].strip(" ").removeprefix('"').removesuffix('"'), check_address(named["address"]))
+        name = " ".join(named["name"].split()).removeprefix('"').removesuffix('"').strip()
+        sender = Sender(name, check_address(named["address"]))
     if len(sender.name) > LONGEST_SENDER_NAME or '"' in sender.name or "\\" in sender.name:
         raise Refused(f'a name has at most {LONGEST_SENDER_NAME} characters, without " and \\', value=text,
                       mend="Write it as Shop <news@shop.example>.")  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.policy import compat32, default
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +21,7 @@ from sinks.messages.address import NO_HEADER
 from sinks.messages.channel import Message
 from sinks.messages.mail import LARGEST_MAIL, LONGEST_LINE, mail_of, wire_of
 from sinks.messages.rendering import LONGEST_SUBJECT, Rendered
+from sinks.messages.reports import MOST_BOUNDARIES, MOST_READ, Kind
 from sinks.messages.smtp_settings import SmtpSettings
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -161,3 +165,18 @@ def test_settings_say_how_long_a_message_takes_at_most():
 
     assert settings.longest_call_s == 115 < 120
     assert SmtpSettings.model_validate({**SETTINGS, "host": "::1"}).is_loopback
+
+
+def test_the_page_names_every_key_and_the_limits():
+    page = Path("docs/email.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    rows = page.partition("| key |")[2].partition("\n\n")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (?:`?([\w ]+)[^|]* )?\|", rows, re.MULTILINE))
+
+    assert SmtpSettings.model_validate(yaml.safe_load(example)["email"]["smtp"]).security == "starttls"
+    fields = {field.alias or name: field for name, field in SmtpSettings.model_fields.items()}
+    assert set(told) == set(fields)
+    for name in ("security", *(name for name in told if name == "port" or name.endswith(("_s", "connection")))):
+        assert str(fields[name].default) == told[name].strip(), name
+    assert all(f"`{kind}`" in page for kind in get_args(Kind))
+    assert (LARGEST_MAIL, MOST_READ, MOST_BOUNDARIES) == (5_000_000, 250_000, 20)
