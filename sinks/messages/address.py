@@ -50,6 +50,8 @@ def check_address(text: str) -> str:
     said = text.strip(" ")
     if len(said) > LONGEST_ADDRESS:  # before anything looks closer: a domain only grows
         raise Refused(f"an address has at most {LONGEST_ADDRESS} octets", value=text, mend=_MEND)
+    if found := NO_HEADER.search(said):
+        raise Refused(f"an address has no {found[0]!r}", value=text, mend=_MEND)
     if said.count("@") != 1:
         raise Refused('an address has one "@"', value=text, mend=_MEND)
     local, _, domain = said.partition("@")

@@ -32,6 +32,9 @@ _GREYLISTED = re.compile(r"gr[ae]y-?list", re.IGNORECASE)
 _OF_MESSAGE = ("RCPT", "DATA", "text", "end")  # stages at which it is about the message, and not about us
 # What some servers keep until RCPT though it is about us: log in first, no such command, no such name to greet with.
 _ABOUT_US = frozenset({500, 502, 503, 504, 530, 534, 535, 538})
+_NO_RELAY = re.compile(
+    r"\bunable to relay\b|\brelay(ing)?\b.{0,20}\b(denied|not permitted|not allowed|prohibited)\b", re.IGNORECASE
+)
 _ABOUT_SENDER = frozenset({"5.1.7", "5.1.8"})
 _FULL, _TOO_LARGE = "5.2.2", frozenset({"5.2.3", "5.3.4"})
 
@@ -82,7 +85,7 @@ def answered(stage: Stage, code: int, text: str, server: str) -> Outcome:
     if code < 500:
         is_rate = stage != "end" and status.startswith("4.7.") and not _GREYLISTED.search(text)
         return Later(why, is_down=code == 421 or is_rate)
-    if stage == "RCPT" and (code in _ABOUT_US or status in _ABOUT_SENDER):
+    if stage in ("RCPT", "DATA") and (code in _ABOUT_US or status in _ABOUT_SENDER or _NO_RELAY.search(text)):
         return Later(why, is_down=True)
     if status == _FULL or (stage == "RCPT" and code == 552 and not status):
         return Later(why)

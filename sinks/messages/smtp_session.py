@@ -132,9 +132,9 @@ class Session:
             options.append("BODY=8BITMIME")
         if "size" in offered:
             options.append(f"SIZE={len(mail.wire)}")
-            most = offered["size"].strip()
-            if most.isdecimal() and 0 < int(most[:20]) < len(mail.wire):
-                return Declined(f"{self._name} takes mails of at most {int(most):,} octets; it has {len(mail.wire):,}")
+            most = int(offered["size"][:20]) if offered["size"].isdecimal() else 0  # 0: it names no limit
+            if 0 < most < len(mail.wire):
+                return Declined(f"{self._name} takes mails of at most {most:,} octets; this has {len(mail.wire):,}")
         if "dsn" in offered:  # a bounce then names the message, and returns its headers only: RFC 3461
             options += ["RET=HDRS", f"ENVID={mail.id}"]
         return options

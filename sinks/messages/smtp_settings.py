@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from schemas.errors import Refused
 from sinks.messages.address import Sender, check_address, read_sender
 
 CHECK_S = 5.0  # that a connection which was kept may take to show that it is still there
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 
 class SmtpSettings(BaseModel):
@@ -25,8 +27,7 @@ class SmtpSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    host: str = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$",
-                      description="Server that takes the mails, such as `smtp.example.com`.")  # fmt: skip
+    host: str = Field(description="Server that takes the mails, such as `smtp.example.com`: a name or an address.")
     port: int = Field(587, ge=1, le=65535, description="Its port: 587 for `starttls`, 465 for `tls`.")
     security: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="`starttls`: encrypted before anything is said, or nothing is sent. `tls`: from the "
@@ -36,8 +37,7 @@ class SmtpSettings(BaseModel):
     from_: str = Field(alias="from", description="Who mails are from: `Shop <news@shop.example>`.")
     reply_to: str = Field("", description="Where answers go, if elsewhere: an address.")
     bounces_to: str = Field("", description="Where mails come back to that cannot be delivered; default: `from`.")
-    helo: str = Field("", max_length=253, pattern=r"^[A-Za-z0-9.-]*$",
-                      description="Name by which we greet the server; default: the domain of `from`.")  # fmt: skip
+    helo: str = Field("", description="Name by which we greet the server; default: the domain of `from`.")
     connect_timeout_s: float = Field(20, gt=0, le=60, description="To connect, encrypt and log in, all in all.")
     answer_timeout_s: float = Field(
         30, gt=0, le=60, description="From naming sender and recipient until all of the mail is handed over."
@@ -48,6 +48,14 @@ class SmtpSettings(BaseModel):
     idle_s: float = Field(30, gt=0, le=600, description="So long a connection that nothing goes through is kept.")
     messages_per_connection: int = Field(100, ge=1, le=10_000, description="A connection is left after so many mails.")
 
+    @field_validator("host", "helo")
+    @classmethod
+    def _is_host(cls, value: str, info: ValidationInfo) -> str:
+        is_host = _is_address(value) if info.field_name == "host" else value == ""
+        if not is_host and (len(value) > 253 or not all(_LABEL.fullmatch(label) for label in value.split("."))):
+            raise PydanticCustomError("host", "it is no name of a machine; write it as smtp.example.com")
+        return value
+
     @field_validator("from_")
     @classmethod
     def _is_sender(cls, value: str) -> str:
@@ -56,7 +64,7 @@ class SmtpSettings(BaseModel):
 
     @field_validator("reply_to", "bounces_to")
     @classmethod
-    def _is_address(cls, value: str) -> str:
+    def _is_mailbox(cls, value: str) -> str:
         found = _said(partial(check_address, value)) if value else ""
         if not found.isascii():
             raise PydanticCustomError("address", 'it is not ASCII before "@", and few servers take that')
@@ -76,12 +84,7 @@ class SmtpSettings(BaseModel):
 
     @property
     def is_loopback(self) -> bool:
-        if self.host.lower() == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return ip_address(self.host).is_loopback if _is_address(self.host) else self.host.lower() == "localhost"
 
     @property
     def sender(self) -> Sender:
@@ -92,6 +95,14 @@ class SmtpSettings(BaseModel):
         """After so long a message has its outcome, whatever the server does. Who waits less takes a mail for unknown
         that has not left."""
         return CHECK_S + self.connect_timeout_s + self.answer_timeout_s + self.end_timeout_s
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _said(check: Callable[[], Any]) -> Any:

@@ -221,6 +221,12 @@ async def test_what_the_server_cannot_take_is_not_begun():
     assert not any(line.startswith("MAIL") for line in server.commands)
 
 
+async def test_a_limit_of_more_digits_than_a_number_has_is_none():
+    outcome, _ = await said({"EHLO": b"250-here\r\n250 SIZE %b\r\n" % (b"0" * 19 + b"1" + b"9" * 5_000)})
+
+    assert isinstance(outcome, Declined) and "at most 1 octets" in outcome.why
+
+
 # --- encryption and logging in
 
 
@@ -363,9 +369,15 @@ async def test_a_connection_is_left_when_nothing_goes_through_it_or_much_did():
     assert server.connections == 2 and server.commands.count("QUIT") == 2
 
 
-@pytest.mark.parametrize("where", ["", "EHLO", "STARTTLS", "AUTH", "RSET", "RCPT", "."])
-async def test_cancelled_it_lets_go_of_what_it_holds(where: str, tls: tuple[ssl.SSLContext, ssl.SSLContext]):
-    async with talking(tls, {"EHLO": STARTTLS}, **LOGIN) as (channel, server):
+@pytest.mark.parametrize(
+    ("where", "security"),
+    [("", "starttls"), ("EHLO", "starttls"), ("STARTTLS", "starttls"), ("AUTH", "starttls"), ("RSET", "starttls"),
+     ("RCPT", "starttls"), (".", "starttls"), ("", "tls")],
+)  # fmt: skip
+async def test_cancelled_it_lets_go_of_what_it_holds(
+    where: str, security: str, tls: tuple[ssl.SSLContext, ssl.SSLContext]
+):
+    async with talking(tls, {"EHLO": STARTTLS}, **{**LOGIN, "security": security}) as (channel, server):
         if where == "RSET":
             await channel.send(MESSAGE)
         server.says[where] = HANG
