@@ -52,6 +52,10 @@ class Settings(BaseModel):
     link_keys: str = Field("", description="File of the keys that links are signed with, see docs/links.md. Default: "
                                            "`link_keys` in the data folder, made when needed; on Kafka it must be "
                                            "given, the same for collectors and senders.")  # fmt: skip
+    smtp_password: str = Field("", repr=False, description="Password of `smtp.user` in `channels.yaml`.")
+    webhook_secrets: str = Field("", repr=False, description="Secrets that sign webhooks, `whsec_…`, the newest first, "
+                                                            "with spaces between.")  # fmt: skip
+    sms_secret: str = Field("", repr=False, description="Secret of the provider of SMS: of Twilio, Aliyun or Tencent.")
     partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics keyed by person, when created. "
                                                          "Cannot be changed later.")  # fmt: skip
     replication: int = Field(1, ge=1, le=7, description="Copies of each Kafka partition, when created; 3 with "

@@ -26,7 +26,7 @@ from config.yaml_file import YamlFile, parse_yaml, read_text
 from schemas.conditions import SegmentName, problems_of
 from schemas.errors import ConfigError, shown
 from schemas.templates import TemplateFile
-from sinks.messages.rendering import GIVEN, Template, WrongPart, compile_template
+from sinks.messages.rendering import GIVEN, MESSAGE, OF_MESSAGE, Template, WrongPart, compile_template
 
 FOLDER = "templates"  # of the config folder
 MOST_TEMPLATES = 1_000
@@ -116,9 +116,14 @@ def _check_asked(asked: str, known: Mapping[str, frozenset[str]], place: str, pa
     section, _, rest = asked.partition(".")
     if section == GIVEN:
         return
+    if section == MESSAGE:
+        if rest not in OF_MESSAGE:
+            known_ones = " and ".join(f"{MESSAGE}.{name}" for name in OF_MESSAGE)
+            raise ConfigError(place, f'"{part}" asks for "{asked}".', f"There are {known_ones}.")
+        return
     if section not in known:
-        near = get_close_matches(section, [*known, GIVEN], 1)
-        mend = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(sorted(known))} and {GIVEN}."
+        near = get_close_matches(section, [*known, GIVEN, MESSAGE], 1)
+        mend = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(sorted(known))}, {GIVEN} and {MESSAGE}."
         raise ConfigError(place, f'"{part}" asks for "{asked}", and there is no processor "{section}".', mend)
     field = rest.partition(".")[0]
     if known[section] and field and field not in known[section]:

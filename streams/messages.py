@@ -45,7 +45,7 @@ from streams.outbox import Outbox, effect_id
 from streams.worker import States
 
 REMEMBER_S = 400 * DAY_MS // 1000  # how long the id of a message is known; beyond, it would be too old to be sent
-LEASE_MS = 60_000  # within it an attempt says what came of it
+LEASE_MS = 180_000  # within it an attempt says what came of it
 OFFER_AGAIN_MS = 30_000  # an offer may be lost with its process; one that still waits is not taken twice
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 30_000, 60 * MINUTE_MS  # between two tries
 MOST_WAKES = 100  # of one partition under way

@@ -229,7 +229,7 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     """The stage of messages, and what hands them over to their channels."""
     from config.channels import read_channels
     from streams.app import StageApp, end_process
-    from streams.channels import open_channels, templates_of
+    from streams.channels import links_of, open_channels, templates_of
     from streams.dispatch import Dispatcher
     from streams.messages import MessageStage
     from streams.metrics import RECORD, DispatchMetrics, StageMetrics, of_messages
@@ -239,9 +239,10 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     suppressions = Suppressions(log_)
     await suppressions.start()
     stack.push_async_callback(suppressions.stop)
-    channels = open_channels(read_channels(settings.config), log_)
+    channels = open_channels(read_channels(settings.config), log_, settings)
     templates = templates_of(Templates(log_, settings))
-    dispatcher = Dispatcher(log_, channels, templates, suppressions, DispatchMetrics(registry))
+    dispatcher = Dispatcher(log_, channels, templates, suppressions, DispatchMetrics(registry),
+                            links=links_of(settings))
     stage = MessageStage(lambda: dispatcher.room)
     metrics = StageMetrics(registry, of=of_messages)
     metrics.rejected.labels("", RECORD)

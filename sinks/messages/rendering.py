@@ -14,6 +14,9 @@ from schemas.templates import LONGEST_SMS, PARTS, ApprovedText, Channel, Class, 
 from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part
 
 GIVEN = "given"  # what was handed over together with the order to send: {{ given.coupon }}
+MESSAGE = "message"  # what each message has of its own: {{ message.unsubscribe }}
+OF_MESSAGE = ("unsubscribe", "preferences")
+_EXAMPLES = {name: f"https://shop.example/{name}" for name in OF_MESSAGE}
 LONGEST_SUBJECT = 500
 _NO_HEADER = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|=\?")
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
@@ -70,18 +73,23 @@ class Template:
     parts: Mapping[str, Mapping[str, Part]]
     approved: Mapping[str, ApprovedText]
 
-    def render(self, sections: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Rendered:
+    def render(
+        self, sections: Mapping[str, Any], given: Mapping[str, Any] | None = None,
+        message: Mapping[str, str] | None = None,
+    ) -> Rendered:  # fmt: skip
         """The message for one person.
 
         Args:
             sections: what the processors show of her, by their names.
             given: what comes with the order to send.
+            message: its own addresses, of OF_MESSAGE those there are; None: examples of all, as in a preview.
 
         Raises:
             CannotFill: she is not to be sent it; with the part and its line, and the mend.
         """
         language = self._language(sections)
-        values = {**sections, GIVEN: dict(given or {})}
+        own = _EXAMPLES if message is None else {name: value for name, value in message.items() if value}
+        values = {**sections, GIVEN: dict(given or {}), MESSAGE: own}
         parts = self.parts[language]
         filled = {name: _fill(part, values, f"content.{language}.{name}") for name, part in parts.items()}
         try:

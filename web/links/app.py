@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from email import message_from_bytes
 from http import HTTPStatus
-from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -34,9 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.link_keys import load_link_keys
 from config.settings import Settings
-from config.templates import read_each
 from processors.consent import MOST_TOPICS
-from schemas.errors import ConfigError
 from schemas.messages import CLICKED, MACHINE, OPENED
 from schemas.safe_json import Unreadable
 from sinks.messages.links import (
@@ -51,8 +49,10 @@ from sinks.messages.links import (
     Tokens,
     UnknownLink,
 )
-from streams.log import Log
+from sinks.messages.rendering import Template
+from streams.log import Log, LogBusy
 from streams.metrics import LinkMetrics
+from streams.templates import Templates
 from web.collector.answers import PIXEL
 from web.collector.ingest import BODY_TIMEOUT_S, now
 from web.collector.request import ClientGone, TooSlow, read_body
@@ -86,8 +86,8 @@ class Subject(NamedTuple):
 class Subjects:
     """The topics of the marketing templates. The collector knows no profiles, so none is hers in particular."""
 
-    def __init__(self, config: Path, zone: str) -> None:
-        self._config, self._zone = config, zone
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
         self._known: frozenset[Subject] = frozenset()
         self._looked_at_s = float("-inf")
         self._looking = asyncio.Lock()
@@ -96,15 +96,17 @@ class Subjects:
         """Those there are, and that of the message."""
         async with self._looking:
             if monotonic() - self._looked_at_s > LOOK_AGAIN_S:
+                with suppress(LogBusy):  # those that were known then
+                    await self._templates.look()
                 self._known = await asyncio.to_thread(self._look)
                 self._looked_at_s = monotonic()
         own = {Subject(mailed.topic, mailed.channel)} if mailed.topic else set()
         return sorted(own) + sorted(self._known - own)[: MOST_TOPICS - len(own)]
 
     def _look(self) -> frozenset[Subject]:
-        templates = read_each(self._config, self._zone).values()
+        templates = map(self._templates.read, self._templates.newest)
         return frozenset(Subject(template.topic, template.channel) for template in templates
-                         if not isinstance(template, ConfigError) and template.topic)  # fmt: skip
+                         if isinstance(template, Template) and template.topic)  # fmt: skip
 
 
 def links_app(log: Log, settings: Settings, registry: CollectorRegistry, *, patience_s: float = PATIENCE_S,
@@ -121,7 +123,7 @@ def links_app(log: Log, settings: Settings, registry: CollectorRegistry, *, pati
     metrics = LinkMetrics(registry)
     tokens = Tokens([key.secret for key in load_link_keys(settings)], lambda: clock().timestamp())
     site = LinkSite(tokens, Recorder(log, metrics, patience_s=patience_s, clock=clock),
-                    Subjects(settings.config, settings.timezone), metrics, limits or Limits())  # fmt: skip
+                    Subjects(Templates(log, settings)), metrics, limits or Limits())  # fmt: skip
     app = Starlette(
         routes=[
             Route("/l/c/{token}", site.click),
