@@ -136,8 +136,8 @@ def _named(sender: Sender) -> str:
 
 
 def _encoded(name: str, text: str) -> str:
-    """In encoded words (RFC 2047) where it is not ASCII, or has spaces that folding could take away."""
-    if text.isascii() and "  " not in text and text == text.strip():
+    """In encoded words (RFC 2047) where it is not ASCII, or has spaces at its ends, which no reader would keep."""
+    if text.isascii() and text == text.strip():
         return text
     return Header(text, "utf-8", header_name=name).encode(linesep="")
 

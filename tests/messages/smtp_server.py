@@ -32,6 +32,7 @@ class ScriptedServer:
         commands: all lines that came in, but those of mails; of all connections.
         mails: those that had their end, as they came.
         connections: how many there were; `open`: are now.
+        late_s: how long it thinks first, by what `says` has.
         is_hanging: a client waits for an answer that does not come.
     """
 
@@ -42,6 +43,7 @@ class ScriptedServer:
         self.connections = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self.port = 0
+        self.late_s: dict[str, float] = {}
         self.is_hanging = False
         self._context = context
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +112,7 @@ class ScriptedServer:
         if isinstance(says, list):
             says = says.pop(0) if len(says) > 1 else says[0]
         self._said = says
+        await asyncio.sleep(self.late_s.get(command, 0))
         if says == DROP:
             raise _Dropped
         if says == HANG:

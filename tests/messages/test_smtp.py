@@ -171,13 +171,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
 async def test_a_limit_is_for_all_answers_together():
     """Each answer comes in time, and all of them do not."""
     async with talking(answer_timeout_s=SHORT_S) as (channel, server):
-        say = server._say
-
-        async def late(command: str, *streams: Any) -> None:
-            await asyncio.sleep(SHORT_S * 0.6 if command in ("MAIL", "RCPT") else 0)
-            await say(command, *streams)
-
-        server._say = late  # type: ignore[method-assign]
+        server.late_s = {"MAIL": SHORT_S * 0.6, "RCPT": SHORT_S * 0.6}
         outcome = await channel.send(MESSAGE)
 
     assert isinstance(outcome, Later) and "no answer to RCPT" in outcome.why
@@ -369,6 +363,17 @@ async def test_a_connection_is_left_when_nothing_goes_through_it_or_much_did():
     assert server.connections == 2 and server.commands.count("QUIT") == 2
 
 
+async def test_a_connection_in_use_is_not_idle():
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, failure: failures.append(failure))
+    async with talking(idle_s=0.05) as (channel, server):
+        await channel.send(MESSAGE)
+        server.late_s = {".": 0.1}
+        outcome = await channel.send(MESSAGE)
+
+    assert outcome == Accepted("4XyzAB") and failures == []
+
+
 @pytest.mark.parametrize(
     ("where", "security"),
     [("", "starttls"), ("EHLO", "starttls"), ("STARTTLS", "starttls"), ("AUTH", "starttls"), ("RSET", "starttls"),
@@ -393,8 +398,8 @@ async def test_cancelled_it_lets_go_of_what_it_holds(
 async def test_what_ends_after_the_channel_was_closed_is_not_kept():
     async with talking() as (channel, server):
         sending = asyncio.create_task(channel.send(MESSAGE))
-        await until(lambda: server.connections == 1)
+        await asyncio.sleep(0)
         await channel.close()
 
-        assert await sending == Accepted("4XyzAB")
+        assert await sending == Accepted("4XyzAB") and channel._idle == {}
         await until(lambda: server.open == 0)
