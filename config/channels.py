@@ -96,8 +96,9 @@ def read_channels(config: Path) -> Channels:
     except ValidationError as error:
         problem = problems_of(error)[0]
         name = ".".join(map(str, problem.path))
-        got = f"; got {shown(problem.value)}" if name and isinstance(problem.value, str | int | float) else ""
-        mend = f"It may hold {', '.join(_fields(problem.path))}."
+        is_whole = isinstance(problem.value, dict) and bool(problem.value)  # what a whole part lacks, it says itself
+        got = f"; got {shown(problem.value)}" if name and problem.value is not None and not is_whole else ""
+        mend = "" if is_whole else f"It may hold {', '.join(_fields(problem.path))}."
         raise ConfigError(file.place(problem.path), f'"{name}": {problem.what}{got}.' if name else f"{problem.what}.",
                           mend) from None  # fmt: skip
 

@@ -26,7 +26,8 @@ from schemas.keyed import Keyed
 from schemas.templates import Channel, Class
 
 SOURCE = "tidewire"  # of the events that say what became of a message
-OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced"})  # those that tell of no deed of hers
+# Those that tell of no deed of hers.
+OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced", "Message Delivered", "Message Complained"})
 OPENED, CLICKED = "Message Opened", "Message Clicked"
 MACHINE = "machine"  # property of these two, where not she but a program did it: one of `MACHINES`
 MACHINES: Mapping[str, str] = {
@@ -39,7 +40,6 @@ MACHINES: Mapping[str, str] = {
              "not, and at another time",
     "agent": "the user agent names a program, or there is none",
 }  # fmt: skip
-
 
 
 def is_no_deed(event: Event) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from schemas.messages import MACHINES
 from sinks.messages.links import CLICK, LIFE_S, OPEN, PREFERENCES, UNSUBSCRIBE, Click, Kind, Mailed, Tokens
 from sinks.messages.tracking import Links
 from streams.log import LogBusy
+from streams.templates import Templates
 from tests.collector.running import Running
 from tests.dashboard.conftest import ARGUMENTS
 from tests.dashboard.test_axe import AXE, RULES
@@ -42,13 +44,7 @@ class Gate:
 
     def __init__(self, folder: Path, **limits: float) -> None:
         self.now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-        config = folder / "config"
-        (config / "templates").mkdir(parents=True)
-        for name, channel, topic, more in (("a", "email", "offers", ", subject: Hi"), ("b", "sms", "offers", ""),
-                                           ("c", "email", "<b>news</b>", ", subject: Hi"),
-                                           ("d", "email", "broken", "")):  # fmt: skip
-            (config / "templates" / f"{name}.yaml").write_text(TEMPLATE.format(channel, f'"{topic}"', more))
-        self.settings = Settings(data=folder / "data", config=config, public_url=PUBLIC)
+        self.settings = Settings(data=folder / "data", public_url=PUBLIC)
         self.tokens = Tokens([key.secret for key in load_link_keys(self.settings)], lambda: self.now.timestamp())
         self.links = Links(PUBLIC, self.tokens)
         self.running = Running(
@@ -56,6 +52,11 @@ class Gate:
             links=lambda running: links_app(running.log, self.settings, running.registry, patience_s=0.05,
                                             clock=lambda: self.now, limits=Limits(**limits)),
         ).start()  # fmt: skip
+        for name, channel, topic, more in (("a", "email", "offers", ", subject: Hi"), ("b", "sms", "offers", ""),
+                                           ("c", "email", "<b>news</b>", ", subject: Hi")):  # fmt: skip
+            text = TEMPLATE.format(channel, f'"{topic}"', more)
+            saved = Templates(self.running.log, self.settings).save(name, text, by="test", now_ms=1)
+            asyncio.run_coroutine_threadsafe(saved, self.running._loop).result(20)
 
     def path(self, kind: Kind[Mailed], message: str = "m1", **said: str) -> str:
         return kind.path(self.tokens.sign(kind, mailed(message, **said)))

@@ -146,6 +146,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/backup", api.backup_state),
                     Route("/messages", messages_api.messages),
                     Route("/messages", messages_api.send, methods=["POST"]),
+                    Route("/messages/report", messages_api.report, methods=["POST"]),
                     Route("/messages/{id}", messages_api.message),
                     Route("/messages/{id}/settle", messages_api.decide, methods=["POST"]),
                     Route("/suppressions", suppressions.list_),
