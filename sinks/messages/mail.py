@@ -139,7 +139,8 @@ def _encoded(name: str, text: str) -> str:
     """In encoded words (RFC 2047) where it is not ASCII, or has spaces at its ends, which no reader would keep."""
     if text.isascii() and text == text.strip():
         return text
-    return Header(text, "utf-8", header_name=name).encode(linesep="")
+    # 76 is what a line may have (RFC 2047, 2); Header takes a few more than it is told.
+    return Header(text, "utf-8", header_name=name, maxlinelen=72).encode(linesep="")
 
 
 def _word(text: str, field: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from email import message_from_bytes
 from email.message import Message
 from email.policy import compat32
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 from schemas.errors import Refused
@@ -68,12 +69,11 @@ def read_report(raw: bytes) -> list[Report]:
             raise Refused("it is no mail: it begins with no header", value=start[:100],
                           mend="Give the mail as the server stored it, headers first.")  # fmt: skip
         parts = list(_parts(mail, 0))
-        status = [part for part in parts if part.get_content_type() == "message/delivery-status"]
-        feedback = [part for part in parts if part.get_content_type() == "message/feedback-report"]
         returned = next(filter(None, map(_returned, parts)), None)
-        found = [*(report for part in status for report in _deliveries(part, returned)),
-                 *(report for part in feedback for report in _complaints(part, returned))]  # fmt: skip
-        return found[:MOST_REPORTS]
+        found = chain.from_iterable(
+            _READERS[part.get_content_type()](part, returned) for part in parts if part.get_content_type() in _READERS
+        )
+        return list(islice(found, MOST_REPORTS))
     except Refused:
         raise
     except Exception as error:  # the parser promises to take everything, and does not: RecursionError, LookupError …
@@ -108,7 +108,7 @@ def _deliveries(part: Message, returned: Message | None) -> Iterator[Report]:
     """One for each recipient of a delivery-status: fields of the mail first, then of each recipient (RFC 3464, 2.1)."""
     blocks = _within(part)
     id_ = _id_of(returned, _field(blocks[0], "Original-Envelope-Id") if blocks else "")
-    for block in blocks[1 : MOST_REPORTS + 1]:
+    for block in blocks[1:]:
         said = _field(block, "Diagnostic-Code").partition(";")[2].strip()
         status = _status(_field(block, "Status"), said)
         action = _field(block, "Action").lower()
@@ -129,6 +129,9 @@ def _complaints(part: Message, returned: Message | None) -> Iterator[Report]:
     address = _address(block, "Original-Rcpt-To") or (_address(returned, "To") if returned is not None else "")
     why = one_line(" ".join(filter(None, ("feedback:", type_, _field(block, "User-Agent")))))
     yield Report("complained" if type_ in _COMPLAINTS else "other", id_, address, "", why, False)
+
+
+_READERS = {"message/delivery-status": _deliveries, "message/feedback-report": _complaints}
 
 
 def _field(block: Message, name: str) -> str:

@@ -87,7 +87,8 @@ def test_there_is_only_what_there_is():
 
 @example(" a ")
 @example("a?=  b?= c")
-@example("b" * LONGEST_SUBJECT)
+@example("ü" * LONGEST_SUBJECT)
+@example("𐀀" * 10)
 @given(st.text(max_size=LONGEST_SUBJECT).filter(lambda text: not NO_HEADER.search(text)))
 def test_a_subject_is_read_as_it_was_written(subject: str):
     octets = wire(a_message(subject=subject))

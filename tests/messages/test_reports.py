@@ -216,6 +216,7 @@ def test_what_is_made_to_be_hard_to_read_is_not_read_to_its_end():
     recipient = RECIPIENT.format(action="failed", status="5.1.1", said="550 x")
     assert len(read_report(a_report(recipient=f"{recipient}\n\n" * 300))) == MOST_REPORTS
     assert one(a_report() + b"x" * 5 * MOST_READ).kind == "bounced"
+    assert read_report(a_report().replace(b"I'm sorry", b"I'm sorry\n" * MOST_READ)) == []
     assert time.process_time() - began < 3
 
 
