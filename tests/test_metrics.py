@@ -173,6 +173,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fami
         assert up.ask("segments", "apply").code == 0
         (folder / "config" / "templates").mkdir()
         (folder / "config" / "templates" / "note.yaml").write_text(NOTE)
+        assert up.ask("templates", "apply").code == 0
         while up.ask("message", "send", "note", "--to", CANARY).code:  # she is not known at once
             assert time.monotonic() < began + 60
         deadline = time.monotonic() + 120
