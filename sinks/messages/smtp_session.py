@@ -143,7 +143,7 @@ class Session:
         """All of the mail but the dot that makes it one."""
         encoding = "ascii" if mail.to.isascii() else "utf-8"
         await self._ask("MAIL", self._smtp.mail(mail.sender, options=options))
-        await self._ask("RCPT", self._smtp.rcpt(mail.to, encoding=encoding))
+        await self._ask("RCPT", self._smtp.rcpt(mail.to, encoding=encoding), 250, 251)  # 251: it forwards there
         await self._ask("DATA", self._smtp.execute_command(b"DATA"), 354)
         self._stage = "text"
         try:
@@ -199,15 +199,18 @@ class Session:
     def _name(self) -> str:
         return self._settings.host
 
-    async def _ask(self, stage: Stage, command: Awaitable[SMTPResponse], wanted: int = 250) -> None:
+    async def _ask(self, stage: Stage, command: Awaitable[SMTPResponse], *wanted: int) -> None:
         """Have a command answered.
 
+        Args:
+            wanted: the answers that let us go on; without any it is 250.
+
         Raises:
-            NotTaken: by another answer than the one that lets us go on, or by none.
+            NotTaken: by another answer, or by none.
         """
         self._stage = stage
         code, text = await self._answer(command)
-        if code == wanted:
+        if code in (wanted or (250,)):
             return
         # After a refusal of a mail the next one may be tried; RSET shows whether we still understand each other.
         self._is_in_step = code >= 400 and code != 421 and stage in ("MAIL", "RCPT", "DATA")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,10 +232,17 @@ async def test_whenever_a_sender_dies_marketing_is_sent_once_at_most_and_the_oth
     assert events == Counter({id_: 1 for id_, state in states.items() if state == "sent"})
 
 
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Afterwards, when nothing of the test holds its consumers any more."""
+    yield
+    collect_what_faust_left()
+
+
 @pytest.mark.kafka
 @pytest.mark.slow
 async def test_on_kafka_senders_come_and_go_and_each_message_leaves_once(
-    tmp_path: Path, own_kafka: Kafka, monkeypatch
+    tmp_path: Path, own_kafka: Kafka, monkeypatch, collected: None
 ) -> None:
     monkeypatch.setattr(messages, "OFFER_AGAIN_MS", 300)
     monkeypatch.setattr("streams.worker.TICK_AGAIN_S", 1.0)
@@ -254,7 +262,6 @@ async def test_on_kafka_senders_come_and_go_and_each_message_leaves_once(
         events = await _events(shop)
     finally:
         await shop.close()
-        collect_what_faust_left()
 
     assert owned == [1, 1], "the two did not share the partitions"
     assert set(states.values()) == {"sent"}

@@ -104,6 +104,12 @@ async def test_a_real_server_takes_a_mail_as_it_was_written():
     assert body.get_content().replace("\r\n", "\n") == text + "\n"  # type: ignore[attr-defined]
 
 
+async def test_a_server_that_forwards_takes_the_mail():
+    outcome, server = await said({"RCPT": b"251 2.1.5 will forward\r\n"})
+
+    assert outcome == Accepted("4XyzAB") and len(server.mails) == 1
+
+
 async def test_the_envelope_names_the_message_where_the_server_wants_it():
     outcome, server = await said({"EHLO": b"250-here\r\n250-DSN\r\n250 SIZE\r\n"}, bounces_to="back@shop.example")
 
