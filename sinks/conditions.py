@@ -430,8 +430,14 @@ class _Compiler:
             f"toInt64OrZero(substring({group(5)}, 5, 2))) * if(startsWith({group(5)}, '-'), -60000, 60000))"
         )
         zone = self.text(self.zone.name)
-        here = f"toUnixTimestamp64Milli(toDateTime64OrNull({local}, 3, {zone}))"
-        there = f"toUnixTimestamp64Milli(toDateTime64OrNull({local}, 3, 'UTC')) - {offset}"
+        as_utc = f"toUnixTimestamp64Milli(toDateTime64OrNull({local}, 3, 'UTC'))"
+        # What clocks leave out when they are put forward is as far after the hour before as it says, as in Python. In some
+        # zones ClickHouse counts it back from the hour after; and where that is midnight, days begin with it.
+        here = (
+            "arrayMap((h, u) -> toUnixTimestamp64Milli(h) + greatest(0, u - toUnixTimestamp64Milli(h) - "
+            f"timezoneOffset(h) * 1000), [toDateTime64OrNull({local}, 3, {zone})], [{as_utc}])[1]"
+        )
+        there = f"{as_utc} - {offset}"
         is_day = f"toString(toDate32OrNull({group(1)})) = {group(1)}"  # 30 February is read as 2 March
         return (
             f"if(startsWith({x}, '\"') AND match({text}, '{_TIME}') AND {is_day}, "
