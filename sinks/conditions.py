@@ -431,8 +431,8 @@ class _Compiler:
         )
         zone = self.text(self.zone.name)
         as_utc = f"toUnixTimestamp64Milli(toDateTime64OrNull({local}, 3, 'UTC'))"
-        # What clocks leave out when they are put forward is as far after the hour before as it says, as in Python. In some
-        # zones ClickHouse counts it back from the hour after; and where that is midnight, days begin with it.
+        # A time that clocks leave out when they are put forward is as far after the one before as it says, as in Python.
+        # ClickHouse may count it back from the one after; and where midnight is left out, whole days begin with it.
         here = (
             "arrayMap((h, u) -> toUnixTimestamp64Milli(h) + greatest(0, u - toUnixTimestamp64Milli(h) - "
             f"timezoneOffset(h) * 1000), [toDateTime64OrNull({local}, 3, {zone})], [{as_utc}])[1]"
