@@ -431,7 +431,7 @@ class _Compiler:
         )
         zone = self.text(self.zone.name)
         as_utc = f"toUnixTimestamp64Milli(toDateTime64OrNull({local}, 3, 'UTC'))"
-        # A time that clocks leave out when they are put forward is as far after the one before as it says, as in Python.
+        # A time that clocks leave out when they are put forward is as long after the one before as it says; as Python.
         # ClickHouse may count it back from the one after; and where midnight is left out, whole days begin with it.
         here = (
             "arrayMap((h, u) -> toUnixTimestamp64Milli(h) + greatest(0, u - toUnixTimestamp64Milli(h) - "
