@@ -65,7 +65,8 @@ def test_the_list_names_every_template(world: Worlds) -> None:
 
     for name, template in read_templates(Path("config"), "UTC").items():
         assert f"{template.title['en']} {name} {template.about}" in told
-    assert "Come back come_back" in told and "Marketing offers en Version 1 just now · config" in told
+    assert "Come back come_back" in told
+    assert re.search(r"Marketing offers en Version 1 (just now|\d+ minutes? ago) · config", told)
 
 
 def test_the_list_speaks_the_language_of_the_page(world: Worlds) -> None:
