@@ -25,6 +25,7 @@ FILES = ("tidewire.yaml", "write_keys.yaml")  # of the config folder itself
 # Variables that are no settings: of tests and of debugging, and those by which Kubernetes tells a pod of services.
 _NO_SETTINGS = re.compile(r"DEBUG|TEST_\w+|(\w+_)?SERVICE_(HOST|PORT\w*)|(\w+_)?PORT_\d+_(TCP|UDP)\w*")
 _ADDRESS = re.compile(r"(tcp|udp)://")  # … of which one is named like a setting of the port might be
+_PUBLIC = re.compile(r"(?P<scheme>https?)://(?P<host>[a-z0-9-]+(\.[a-z0-9-]+)*)(:[0-9]{1,5})?/?")
 
 
 class Settings(BaseModel):
@@ -45,6 +46,16 @@ class Settings(BaseModel):
     timezone: str = Field("UTC", description="Time zone in which days of segments begin, such as Europe/Berlin.")
     rfm_minutes: int = Field(60, ge=1, description="How long the fifths of RFM hold before they are looked up anew.")
     write_keys: str = Field("", repr=False, description="Plain write keys for trials, separated by commas.")
+    public_url: str = Field("", description="Address at which people reach the collector, such as "
+                                            "`https://go.shop.example`: links of messages lead there. Empty: nothing "
+                                            "is tracked, and no mail has a link to unsubscribe.")  # fmt: skip
+    link_keys: str = Field("", description="File of the keys that links are signed with, see docs/links.md. Default: "
+                                           "`link_keys` in the data folder, made when needed; on Kafka it must be "
+                                           "given, the same for collectors and senders.")  # fmt: skip
+    smtp_password: str = Field("", repr=False, description="Password of `smtp.user` in `channels.yaml`.")
+    webhook_secrets: str = Field("", repr=False, description="Secrets that sign webhooks, `whsec_…`, the newest first, "
+                                                            "with spaces between.")  # fmt: skip
+    sms_secret: str = Field("", repr=False, description="Secret of the provider of SMS: of Twilio, Aliyun or Tencent.")
     partitions: int = Field(4, ge=1, le=512, description="Partitions of the topics keyed by person, when created. "
                                                          "Cannot be changed later.")  # fmt: skip
     replication: int = Field(1, ge=1, le=7, description="Copies of each Kafka partition, when created; 3 with "
@@ -68,6 +79,16 @@ class Settings(BaseModel):
         if not WORKSPACE_PATTERN.match(value):
             raise ValueError("use lower case letters, digits, - and _, at most 63")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_public(cls, value: str) -> str:
+        found = _PUBLIC.fullmatch(value)
+        if value and found is None:
+            raise ValueError("write it as https://go.shop.example, without a path")
+        if found is not None and found["scheme"] == "http" and found["host"] not in ("localhost", "127.0.0.1"):
+            raise ValueError("must be https; http is for localhost and 127.0.0.1 alone")
+        return value.rstrip("/")
 
     @field_validator("timezone")
     @classmethod

@@ -1,4 +1,4 @@
-"""Templates of messages as YAML: config/templates/NAME.yaml
+"""Templates of messages as YAML: config/templates/NAME.yaml, or written on a page
 
     channel: email
     kind: marketing
@@ -16,21 +16,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from config.segments import known_attributes
-from config.yaml_file import YamlFile, read_yaml
+from config.yaml_file import YamlFile, parse_yaml, read_text
 from schemas.conditions import SegmentName, problems_of
 from schemas.errors import ConfigError, shown
 from schemas.templates import TemplateFile
-from sinks.messages.rendering import GIVEN, Template, WrongPart, compile_template
+from sinks.messages.rendering import GIVEN, MESSAGE, OF_MESSAGE, Template, WrongPart, compile_template
 
 FOLDER = "templates"  # of the config folder
 MOST_TEMPLATES = 1_000
+RESERVED = ("new", "apply")  # /templates/new is where the pages make one, /api/templates/apply takes over the files
 _NAME: TypeAdapter[str] = TypeAdapter(SegmentName)  # names of templates are as those of segments
 
 
@@ -43,51 +43,43 @@ def read_templates(config: Path, zone: str) -> dict[str, Template]:
     Raises:
         ConfigError: with file and line, the path, the value and the mend.
     """
-    found = {}
-    for name, read in read_each(config, zone).items():
-        if isinstance(read, ConfigError):
-            raise read
-        found[name] = read
-    for file in sorted((config / FOLDER).glob("*.yml")):
-        raise ConfigError(str(file), "is not read.", "Let its name end with .yaml.")
-    if len(found) > MOST_TEMPLATES:
-        raise ConfigError(str(config / FOLDER), f"holds {len(found)} templates; at most {MOST_TEMPLATES}.")
-    return found
-
-
-def read_each(config: Path, zone: str) -> dict[str, Template | ConfigError]:
-    """Each template, or what is wrong with it."""
-    names = sorted(file.stem for file in (config / FOLDER).glob("*.yaml"))
-    found = {name: read_one(config, name, zone) for name in names[: MOST_TEMPLATES + 1]}
-    return {name: read for name, read in found.items() if read is not None}
-
-
-def read_one(config: Path, name: str, zone: str) -> Template | ConfigError | None:
-    """One template, or what is wrong with it; None: there is none of that name."""
     folder = config / FOLDER
-    file = folder / f"{name}.yaml"
-    try:
-        changed_ns = file.stat().st_mtime_ns
-    except (OSError, ValueError):
-        return None
-    return _read_as_of(changed_ns, config, file, zone) if file.parent == folder else None
+    return {
+        name: parse_template(name, text, config, zone, str(folder / f"{name}.yaml"))
+        for name, text in read_texts(config).items()
+    }  # fmt: skip
 
 
-@lru_cache(MOST_TEMPLATES)
-def _read_as_of(changed_ns: int, config: Path, file: Path, zone: str) -> Template | ConfigError:
-    """A file as it was last changed: compiling it takes 10 ms, and a page asks for all of them."""
-    try:
-        return _template(file.stem, read_yaml(file), known_attributes(config), zone)
-    except ConfigError as wrong:
-        return wrong
+def read_texts(config: Path) -> dict[str, str]:
+    """What the files of the config folder say, by the names of the templates; not checked yet.
+
+    Raises:
+        ConfigError: a file cannot be read, or would not be; or there are too many.
+    """
+    folder = config / FOLDER
+    for file in sorted(folder.glob("*.yml")):
+        raise ConfigError(str(file), "is not read.", "Let its name end with .yaml.")
+    files = sorted(folder.glob("*.yaml"))
+    if len(files) > MOST_TEMPLATES:
+        raise ConfigError(str(folder), f"holds {len(files)} templates; at most {MOST_TEMPLATES}.")
+    return {file.stem: read_text(file) for file in files}
+
+
+def parse_template(name: str, text: str, config: Path, zone: str, file: str = "") -> Template:
+    """A template as somebody wrote it, compiled, which takes about 10 ms.
+
+    Args:
+        config: the config folder, whose processors say what there is to ask for.
+        file: how messages name it; `NAME.yaml` where it is none.
+
+    Raises:
+        ConfigError: as `read_templates`.
+    """
+    return _template(name, parse_yaml(text, file or f"{name}.yaml"), known_attributes(config), zone)
 
 
 def _template(name: str, file: YamlFile, known: Mapping[str, frozenset[str]], zone: str) -> Template:
-    try:
-        _NAME.validate_python(name)
-    except ValidationError:
-        raise ConfigError(file.name, f'"{name}" cannot be the name of a template.',
-                          "Use lower case letters, digits and _, at most 63, a letter first.") from None  # fmt: skip
+    _check_name(name, file)
     if not isinstance(file.values, dict):
         raise ConfigError(file.place(), "holds no template.", "Write `channel:`, `kind:` and `content:`.")
     try:
@@ -109,14 +101,29 @@ def _template(name: str, file: YamlFile, known: Mapping[str, frozenset[str]], zo
     return template
 
 
+def _check_name(name: str, file: YamlFile) -> None:
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        raise ConfigError(file.name, f'"{name}" cannot be the name of a template.',
+                          "Use lower case letters, digits and _, at most 63, a letter first.") from None  # fmt: skip
+    if name in RESERVED:
+        raise ConfigError(file.name, f'"{name}" cannot be the name of a template.', "It is the address of a page.")
+
+
 def _check_asked(asked: str, known: Mapping[str, frozenset[str]], place: str, part: str) -> None:
     """Whether somebody knows what a template asks for."""
     section, _, rest = asked.partition(".")
     if section == GIVEN:
         return
+    if section == MESSAGE:
+        if rest not in OF_MESSAGE:
+            known_ones = " and ".join(f"{MESSAGE}.{name}" for name in OF_MESSAGE)
+            raise ConfigError(place, f'"{part}" asks for "{asked}".', f"There are {known_ones}.")
+        return
     if section not in known:
-        near = get_close_matches(section, [*known, GIVEN], 1)
-        mend = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(sorted(known))} and {GIVEN}."
+        near = get_close_matches(section, [*known, GIVEN, MESSAGE], 1)
+        mend = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(sorted(known))}, {GIVEN} and {MESSAGE}."
         raise ConfigError(place, f'"{part}" asks for "{asked}", and there is no processor "{section}".', mend)
     field = rest.partition(".")[0]
     if known[section] and field and field not in known[section]:

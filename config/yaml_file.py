@@ -12,6 +12,7 @@ import yaml
 from schemas.errors import ConfigError
 
 LARGEST_BYTES = 256 * 1024
+DEEPEST = 100  # levels; reading takes the square of them
 
 
 class YamlFile(NamedTuple):
@@ -35,11 +36,19 @@ def read_yaml(file: Path) -> YamlFile:
     Raises:
         ConfigError: it cannot be read, or is no YAML; with the line.
     """
+    return parse_yaml(read_text(file), str(file))
+
+
+def read_text(file: Path) -> str:
+    """What a file holds.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"cannot be read: {error}.") from None
-    return parse_yaml(text, str(file))
 
 
 def parse_yaml(text: str, name: str) -> YamlFile:
@@ -47,8 +56,8 @@ def parse_yaml(text: str, name: str) -> YamlFile:
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
         raise ConfigError(name, f"is too large; at most {LARGEST_BYTES // 1024} kB.")
     try:
+        _refuse_tricks(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_aliases(text, name)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -94,9 +103,14 @@ def _is_trouble(value: str) -> bool:
     return False
 
 
-def _refuse_aliases(text: str, name: str) -> None:
-    """A few lines of aliases can stand for millions of values."""
+def _refuse_tricks(text: str, name: str) -> None:
+    """A few lines of aliases can stand for millions of values, and one line of brackets can take hours to read."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            place = f"{name}:{event.start_mark.line + 1 if event.start_mark else 1}"
+            raise ConfigError(place, f"is nested too deeply; at most {DEEPEST} levels.")
         if isinstance(event, yaml.AliasEvent):
             place = f"{name}:{event.start_mark.line + 1 if event.start_mark else 1}"
             raise ConfigError(place, f"uses the alias *{event.anchor}.", "Write the value out.")

@@ -18,7 +18,7 @@ from processors.touch import address_of
 from processors.traits import LARGEST_OLD_VALUE, LARGEST_VALUE, MOST_TRAITS, MOST_VALUES, Traits
 from schemas.effects import Effect
 from schemas.event import Event
-from schemas.messages import OURS, SOURCE
+from schemas.messages import is_no_deed
 from schemas.times import to_iso
 
 MOST_LABELS = 200  # of a part; Segment's own names first, the others by lot; the rest is counted together
@@ -188,8 +188,8 @@ class Profile(Processor[ProfileState]):
             _ = event.properties, event.context
 
     def apply(self, state: ProfileState, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
-        if event.event in OURS and event.source == SOURCE:
-            return ()  # what was said to her is no sign of life
+        if is_no_deed(event):
+            return ()  # what was said to her is no sign of life, nor is what a machine did
         at_ms, message_id = event.at_ms, event.message_id
         if not state.events:
             state.first_ms = state.last_ms = at_ms

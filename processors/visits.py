@@ -17,6 +17,7 @@ from processors.context import facts_of
 from processors.touch import Touch, touch_of
 from schemas.effects import Effect, Row
 from schemas.event import Event
+from schemas.messages import SOURCE
 from schemas.times import DAY_MS, MINUTE_MS, from_ms, to_iso
 
 MOST_TOUCHES = 50  # combinations of source, medium and campaign that are counted; by lot, the rest together
@@ -209,6 +210,8 @@ class Visits(Processor[VisitsState]):
         return self._elsewhere(state, event, pages)
 
     def _is_presence(self, event: Event) -> bool:
+        if event.source == SOURCE:
+            return False  # she read a mail or left a topic: not the shop, though it came from a browser
         facts = facts_of(event)
         if facts.page is not None or facts.user_agent or facts.device is not None:
             return True

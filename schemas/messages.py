@@ -21,11 +21,33 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.event import Event
 from schemas.keyed import Keyed
 from schemas.templates import Channel, Class
 
 SOURCE = "tidewire"  # of the events that say what became of a message
-OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced"})  # those that tell of no deed of hers
+# Those that tell of no deed of hers.
+OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced", "Message Delivered", "Message Complained"})
+OPENED, CLICKED = "Message Opened", "Message Clicked"
+MACHINE = "machine"  # property of these two, where not she but a program did it: one of `MACHINES`
+MACHINES: Mapping[str, str] = {
+    "head": "asked with HEAD, as programs do that look whether an address answers",
+    "trap": "the link was followed that no person sees; so is all that the same address does with this message from "
+            "then on",
+    "swift": "a second link of the message was followed within a second, from the same address; so are all after it",
+    "prefetch": "the request says itself that it fetches ahead of a person",
+    "proxy": "the pictures of her mails are fetched by her provider (Gmail, Yahoo, Apple): she may have opened it, or "
+             "not, and at another time",
+    "agent": "the user agent names a program, or there is none",
+}  # fmt: skip
+
+
+def is_no_deed(event: Event) -> bool:
+    """Whether an event tells what was done to her, or by a machine: no sign of life, and no visit."""
+    if event.source != SOURCE:
+        return False
+    return event.event in OURS or (event.event in (OPENED, CLICKED) and bool(event.properties.get(MACHINE)))
+
 
 State = Literal["waiting", "sending", "unknown", "sent", "failed", "withheld"]
 """`waiting` for its turn, or to be tried again; `sending`: an attempt is under way; the others are final, but that

@@ -1,9 +1,10 @@
-"""Templates of messages: what a file or a page says of one."""
+"""Templates of messages: what a file or a page says of one, and what topic `templates` holds of each."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -15,6 +16,19 @@ Class = Literal["marketing", "transactional"]
 PARTS = ("subject", "preheader", "text", "html")
 
 
+class ApprovedText(BaseModel):
+    """A text that a provider of SMS has approved: it is named, and only its parameters are ours. See docs/sms.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Its id at the provider, such as `SMS_123456789`.")
+    sign: str = Field("", max_length=100, description="The approved signature; empty: that of the channel.")
+    parameters: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")], Annotated[str, Field(min_length=1)]],
+        Field(max_length=20),
+    ] = Field(default_factory=dict, description="By name, each a template; where the provider counts them, in order.")
+
+
 class Content(BaseModel):
     """What a message says in one language. Every part is a template, see docs/templates.md."""
 
@@ -24,6 +38,7 @@ class Content(BaseModel):
     preheader: str = Field("", max_length=1_000, description="What mailboxes show behind the subject. It needs `html`.")
     text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS.")
     html: str = Field("", description="A whole HTML page; its `<style>` is written into its tags.")
+    approved: ApprovedText | None = Field(None, description="Of an SMS through a provider that approves texts.")
 
 
 class TemplateFile(BaseModel):
@@ -59,10 +74,43 @@ class TemplateFile(BaseModel):
                 )
             if self.channel == "sms" and (content.subject or content.preheader or content.html):
                 raise PydanticCustomError(
-                    "sms", "an SMS has a text and nothing else (content.{language})", {"language": language}
+                    "sms", "an SMS has no subject, preheader or html (content.{language})", {"language": language}
+                )
+            if self.channel == "email" and content.approved:
+                raise PydanticCustomError(
+                    "approved", "a mail has no approved text (content.{language})", {"language": language}
                 )
             if content.preheader and not content.html:
                 raise PydanticCustomError(
                     "preheader", "a preheader needs html (content.{language})", {"language": language}
                 )
         return self
+
+
+class SavedTemplate(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """A version of a template, as it stands in topic `templates`. JSON.
+
+    Attributes:
+        name: of the template.
+        version: grows by one with every change.
+        id: tells apart what two people saved as the same version; the first of them in the log counts.
+        text: the YAML, as it was written; it was checked before.
+        by: who wrote this version; at_ms: when.
+        source: `file` or `page`: where this version was written.
+        from_file: of the text of the file that was last taken over; so what was changed on the page since stays.
+        is_gone: the template was taken out; nothing can be sent by it.
+    """
+
+    name: str
+    version: int
+    id: str
+    text: str = ""
+    by: str = ""
+    at_ms: int = 0
+    source: Literal["file", "page"] = "file"
+    from_file: str = ""
+    is_gone: bool = False
+
+
+encode_saved = msgspec.json.Encoder(order="sorted").encode
+decode_saved = msgspec.json.Decoder(SavedTemplate).decode

@@ -12,6 +12,7 @@ from schemas.messages import Mailbox, OfMessages
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
 from schemas.segments import Cuts, Said
+from schemas.templates import SavedTemplate
 from schemas.times import DAY_MS
 
 
@@ -59,6 +60,9 @@ TOPICS: dict[str, Topic] = {
         Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
               "Every version of every segment, and under `NAME/live` the one that people are judged by; "
               "under `WORKSPACE/rfm` where the fifths of RFM meet."),
+        Topic("templates", "template, version and id", SavedTemplate, "json", None, False,
+              "Every version of every template of messages, the newest 200 of each; all of one template are in one "
+              "partition, and of two of the same version the first counts."),
         Topic("rejected", "person key, where known", Rejected, "json", 90 * DAY_MS, False,
               "Dead letters: what was refused, whole, with the cause."),
     )

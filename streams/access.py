@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import secrets
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from config.secret_file import make_secret_file
 from config.settings import Settings
 from schemas.errors import TidewireError, Unreachable, shown
 
@@ -161,7 +161,7 @@ def folder_key(data: Path) -> str:
     """
     file = data / KEY_FILE
     if not file.exists():
-        _make_key(file)
+        make_secret_file(file, f"tw_{secrets.token_urlsafe(24)}\n")
     try:
         key = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -169,18 +169,3 @@ def folder_key(data: Path) -> str:
     if not key:
         raise TidewireError(f"{file} is empty. Remove it; a new key is then made.")
     return key
-
-
-def _make_key(file: Path) -> None:
-    whole = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            out.write(f"tw_{secrets.token_urlsafe(24)}\n")
-        with suppress(FileExistsError):  # another process was first: its key stands
-            os.link(whole, file)
-    except OSError as error:
-        raise TidewireError(f"{file.parent} cannot be written: {error.strerror}. Name another with --data.") from None
-    finally:
-        with suppress(OSError):
-            whole.unlink(missing_ok=True)

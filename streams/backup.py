@@ -5,6 +5,7 @@
     clickhouse/        each table in format Native, packed by lz4; views are kept as their statements
     config/            the YAML files
     write_key          the data folder's own write key
+    link_keys          the keys that links of messages are signed with, where the data folder holds them
 
 ClickHouse must be copied, because it keeps events for longer than the log does. The states of people in RocksDB are
 left out: the log's topic `customers` makes them again.
@@ -35,6 +36,7 @@ import lz4.frame
 import msgspec
 import structlog
 
+from config.link_keys import FILE_NAME as LINK_KEYS
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError, Unreachable
 from sinks.clickhouse import GROUP as SINK_GROUP
@@ -51,6 +53,7 @@ log = structlog.get_logger(__name__)
 FORMAT = 1
 MANIFEST = "manifest.json"
 LOG_FILE = "log.db"
+KEYS = (KEY_FILE, LINK_KEYS)  # files of the data folder
 UNFINISHED = ".unfinished"  # what the folder is called until it is whole
 READ_BYTES = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024  # that must stay free on the disk
@@ -330,12 +333,10 @@ def _not_written(file: Path, error: OSError) -> TidewireError:
 
 
 def _copy_files(settings: Settings, folder: Path) -> list[BackupFile]:
-    """The YAML files of the config folder, and the write key of the data folder."""
+    """The YAML files of the config folder, and the keys of the data folder."""
     yaml = (file for file in sorted(settings.config.rglob("*.y*ml")) if file.is_file())
     found = [_copied(file, folder, f"config/{file.relative_to(settings.config)}") for file in yaml]
-    if (settings.data / KEY_FILE).is_file():
-        found.append(_copied(settings.data / KEY_FILE, folder, KEY_FILE))
-    return found
+    return found + [_copied(settings.data / key, folder, key) for key in KEYS if (settings.data / key).is_file()]
 
 
 def _copied(file: Path, folder: Path, name: str) -> BackupFile:

@@ -2,40 +2,96 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
 
-from config.channels import Channels, ChannelSettings
+from config.channels import Channels, ChannelSettings, EmailSettings, SmsSettings
+from config.link_keys import load_link_keys
 from config.settings import Settings
-from config.templates import read_one
 from schemas.errors import ConfigError
 from schemas.rows import TableRow, encode_json
 from schemas.templates import Channel as ChannelName
 from sinks.messages.channel import Channel
+from sinks.messages.links import Tokens
 from sinks.messages.outbox import OutboxChannel
 from sinks.messages.rendering import Template
+from sinks.messages.sms_approved import AliyunChannel, TencentChannel
+from sinks.messages.sms_twilio import TwilioChannel
+from sinks.messages.smtp import SmtpChannel
 from sinks.messages.tables import KEPT, KeptRow
+from sinks.messages.tracking import Links
+from sinks.messages.webhook import WebhookChannel
 from streams.dispatch import TemplateOf
 from streams.log import Log, Outgoing
+from streams.templates import Templates, look_surely
 
 
-def open_channels(channels: Channels, log_: Log) -> Mapping[ChannelName, tuple[ChannelSettings, Channel]]:
-    """Each channel with how it works."""
+def open_channels(
+    channels: Channels, log_: Log, settings: Settings
+) -> Mapping[ChannelName, tuple[ChannelSettings, Channel]]:
+    """Each channel with how it works.
 
+    Args:
+        settings: they hold the secrets.
+
+    Raises:
+        ConfigError: a secret is missing, or is none; with the setting.
+    """
+    email, sms = channels.email, channels.sms
+    return {"email": (email, _email(email, log_, settings)), "sms": (sms, _sms(sms, log_, settings))}
+
+
+def _email(email: EmailSettings, log_: Log, settings: Settings) -> Channel:
+    if email.via == "smtp" and email.smtp is not None:
+        return SmtpChannel(email.smtp, settings.smtp_password)
+    if email.via == "webhook" and email.webhook is not None:
+        return WebhookChannel(email.webhook, settings.webhook_secrets.split())
+    return _outbox(log_)
+
+
+def _sms(sms: SmsSettings, log_: Log, settings: Settings) -> Channel:
+    if sms.via == "twilio" and sms.twilio is not None:
+        return TwilioChannel(sms.twilio, settings.sms_secret)
+    if sms.via == "aliyun" and sms.aliyun is not None:
+        return AliyunChannel(sms.aliyun, settings.sms_secret)
+    if sms.via == "tencent" and sms.tencent is not None:
+        return TencentChannel(sms.tencent, settings.sms_secret)
+    if sms.via == "webhook" and sms.webhook is not None:
+        return WebhookChannel(sms.webhook, settings.webhook_secrets.split())
+    return _outbox(log_)
+
+
+def _outbox(log_: Log) -> Channel:
     async def keep(person: str, kept: KeptRow) -> None:
         row = TableRow(table=KEPT.name, workspace=person.partition("/")[0], key=person, version=1,
                        values=msgspec.Raw(encode_json(kept)))  # fmt: skip
         await log_.append("rows", [Outgoing(person.encode(), encode_json(row))])
 
-    return {"email": (channels.email, OutboxChannel(keep)), "sms": (channels.sms, OutboxChannel(keep))}
+    return OutboxChannel(keep)
 
 
-def templates_of(settings: Settings) -> TemplateOf:
-    """Templates as their files say just now."""
+def links_of(settings: Settings) -> Links | None:
+    """What makes the links of messages; None where nobody can reach the collector from outside.
+
+    Raises:
+        ConfigError: there is no key to sign them with.
+    """
+    if not settings.public_url:
+        return None
+    return Links(settings.public_url, Tokens([key.secret for key in load_link_keys(settings)]))
+
+
+def templates_of(templates: Templates) -> TemplateOf:
+    """Templates as they were saved last, at the moment they are asked for. To be called in the loop, what it returns
+    from other threads."""
+    loop = asyncio.get_running_loop()
 
     def template_of(name: str) -> Template | str:
-        found = read_one(settings.config, name, settings.timezone)
+        # While the log is away nothing is sent anyway; and whoever wrote a mistake out of a template wants it gone.
+        asyncio.run_coroutine_threadsafe(look_surely(templates), loop).result()
+        found = templates.read(name)
         if found is None:
             return f'there is no template "{name}" any more'
         return f'template "{name}" is wrong: {found}' if isinstance(found, ConfigError) else found

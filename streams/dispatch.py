@@ -21,15 +21,17 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import structlog
 
-from config.channels import ChannelSettings
+from config.channels import LONGEST_CALL_S, OUTBOX, ChannelSettings
 from schemas.internal import HEADERS, Prepare, encode_internal
 from schemas.keys import split_key
 from schemas.messages import ADDRESSES, Order, Outcome, Result, encode_of_message
 from schemas.templates import Channel as ChannelName
 from sinks.messages.channel import Accepted, Channel, Declined, Later, Message, Unknown
 from sinks.messages.channel import Outcome as Said
+from sinks.messages.links import Mailed
 from sinks.messages.rendering import Template
 from sinks.messages.templating import CannotFill
+from sinks.messages.tracking import Links
 from streams.lines import EVENTS, MESSAGES
 from streams.log import Log, Outgoing
 from streams.messages import LEASE_MS, Attempt, Ended, Offer
@@ -40,7 +42,6 @@ from streams.suppressions import Suppression, Suppressions
 log = structlog.get_logger(__name__)
 
 MOST_WAITING = 1_000  # offers of a channel that wait here; the others wait on disk
-CALL_S = 30.0  # a channel that has not answered by then is not waited for
 ASKED_S = 60.0  # so long an offer keeps its slot: the customer stage may be behind
 FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # of a channel that takes nothing from anybody
 LEAVE_S = 20.0  # that calls under way are waited for when the process is to end
@@ -134,16 +135,19 @@ class Dispatcher:
         channels: how each works, and what its messages leave through.
         template_of: a template by its name, or what is wrong with it.
         suppressions: the addresses to which nothing is sent; it is started.
+        links: makes the links of messages; None: nobody can reach the collector from outside.
     """
 
     def __init__(
         self, log_: Log, channels: Mapping[ChannelName, tuple[ChannelSettings, Channel]], template_of: TemplateOf,
-        suppressions: Suppressions, metrics: DispatchMetrics, *, lease_ms: int = LEASE_MS, call_s: float = CALL_S,
+        suppressions: Suppressions, metrics: DispatchMetrics, *, links: Links | None = None, lease_ms: int = LEASE_MS,
+        call_s: float = LONGEST_CALL_S,
     ) -> None:  # fmt: skip
         self._log = log_
         self._lanes = {name: Lane(name, channel, settings) for name, (settings, channel) in channels.items()}
         self._template_of = template_of
         self._suppressions = suppressions
+        self._links = links
         self._metrics = metrics
         self._patience_s = lease_ms / 1000 - call_s  # an attempt that begins later could outlast its lease
         self._call_s = call_s
@@ -269,14 +273,24 @@ class Dispatcher:
         address = str((sections.get("profile") or {}).get(ADDRESSES[order.channel]) or "")
         if reason := self._suppressions.reason(split_key(attempt.person)[0], order.channel, address, order.kind):
             return Suppressed(reason)
+        via, links = self._lanes[order.channel].settings.via, self._links
+        if links is None and via != OUTBOX and order.channel == "email" and order.kind == "marketing":
+            return Declined("there is no way for her to unsubscribe: set `public_url`, see docs/links.md")
+        mailed = Mailed(order.id, attempt.person, order.template, order.topic, order.channel)
+        own = {} if links is None else {
+            "unsubscribe": links.unsubscribe_url(mailed), "preferences": links.preferences_url(mailed)
+        }  # fmt: skip
         try:
-            content = template.render(sections, order.given)
+            content = template.render(sections, order.given, own)
         except CannotFill as cannot:
             return Declined(str(cannot))
         except Exception as error:  # a mistake of ours: it must not keep the others from leaving
             log.exception("template_failed", template=order.template, message=order.id)
             return Declined(f"it could not be filled in, a fault in Tidewire itself: {error!r}")
-        message = Message(order.id, attempt.person, address, order.template, order.kind, order.topic, content)
+        if self._links is not None and content.html and via != OUTBOX:  # what stays here is opened by who looks at it
+            content = content._replace(html=self._links.tracked(content.html, mailed))
+        message = Message(order.id, attempt.person, address, order.template, order.kind, order.topic, content,
+                          own.get("unsubscribe", ""))  # fmt: skip
         return Filled(message, template.version)
 
 

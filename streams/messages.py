@@ -42,15 +42,15 @@ from streams.dead_letters import DeadLetterLimit
 from streams.lines import MESSAGES
 from streams.log import Outgoing, Record
 from streams.outbox import Outbox, effect_id
+from streams.receipts import BOUNCED, receipt
 from streams.worker import States
 
 REMEMBER_S = 400 * DAY_MS // 1000  # how long the id of a message is known; beyond, it would be too old to be sent
-LEASE_MS = 60_000  # within it an attempt says what came of it
+LEASE_MS = 180_000  # within it an attempt says what came of it
 OFFER_AGAIN_MS = 30_000  # an offer may be lost with its process; one that still waits is not taken twice
 FIRST_PAUSE_MS, LONGEST_PAUSE_MS = 30_000, 60 * MINUTE_MS  # between two tries
 MOST_WAKES = 100  # of one partition under way
 MOST_OPEN = 1_000  # messages of one person: what comes beyond is refused
-_CONTEXT = msgspec.Raw(b'{"library":{"name":"tidewire"}}')
 _NAMES: Mapping[State, str] = {"sent": "Message Sent", "failed": "Message Failed"}
 
 
@@ -299,20 +299,15 @@ class _Turn:
         if name := _NAMES.get(state):
             self._out.event(self._receipt(name, send))
         if is_address:
-            self._out.event(self._receipt("Message Bounced", send))
+            self._out.event(self._receipt(BOUNCED, send))
 
     def _receipt(self, name: str, send: Send) -> Event:
         """What became of it, as an event of hers."""
-        order, at = send.order, from_ms(self._now_ms)
-        workspace, kind, id_ = split_key(send.person or self._key)
+        order = send.order
         said = {"message_id": order.id, "template": order.template, "version": send.version, "channel": order.channel,
                 "via": send.via, "kind": order.kind, "topic": order.topic, "reason": send.why}  # fmt: skip
-        return Event(
-            message_id=effect_id(order.id, name, send.attempt), type="track", event=name, workspace=workspace,
-            source=SOURCE, timestamp=at, received_at=at, user_id=id_ if kind == "u" else "",
-            anonymous_id=id_ if kind == "a" else "", raw_context=_CONTEXT,
-            raw_properties=msgspec.Raw(msgspec.json.encode({name: value for name, value in said.items() if value})),
-        )  # fmt: skip
+        return receipt(name, send.person or self._key, effect_id(order.id, name, send.attempt), said,
+                       from_ms(self._now_ms))  # fmt: skip
 
     def _row(self, send: Send) -> None:
         order = send.order

@@ -38,6 +38,7 @@ Role: TypeAlias = Literal["every", "collector", "worker", "sink", "sender", "das
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 APPEND_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 TIMED_ONE_OF = 64  # of so many batches the customer stage times the processors in one: cheap, and enough to compare
+LINKS = ("click", "open", "unsubscribe", "preferences", "unknown")
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 
 
@@ -68,6 +69,7 @@ LABELS: Mapping[str, str] = {
     "channel": "a channel: `email` or `sms`",
     "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
              "messages) or `tidewire-clickhouse` (the sink)",
+    "link": "what a link of a message is for: `click`, `open`, `unsubscribe`, `preferences` or `unknown`",
     "outcome": "a word of the customer stage for what became of a record",
     "partition": "the number of a partition of topic `events`",
     "processor": "the name of a processor",
@@ -79,6 +81,7 @@ LABELS: Mapping[str, str] = {
     "status": "the HTTP status of an answer",
     "table": "a table of ClickHouse",
     "version": "the version of Tidewire",
+    "why": "why an opening or a click is lost: `log` (it took none) or `limit` (its address asked too often)",
     "generation": "a generation of Python's garbage collector",
     "implementation": "which Python",
     "major": "its version",
@@ -129,6 +132,13 @@ REJECTED = Metric("collector", "tidewire_collector_rejected_events", "counter", 
                   "Events that entered topic `rejected`, by reason.", ("source", "reason"))  # fmt: skip
 APPEND = Metric("collector", "tidewire_collector_append_seconds", "histogram", "seconds",
                 "Time until the log acknowledged the events of a request.", buckets=APPEND_SECONDS)  # fmt: skip
+
+LINK_REQUESTS = Metric("collector", "tidewire_links_requests", "counter", "requests",
+                       "Requests to the links of messages, by what the link is for and the status of the answer.",
+                       ("link", "status"))  # fmt: skip
+LINK_LOST = Metric("collector", "tidewire_links_lost_events", "counter", "events",
+                   "Openings and clicks that were answered and not stored: the log took none, or one address asked too "
+                   "often.", ("why",))  # fmt: skip
 
 # --- worker
 
@@ -231,6 +241,7 @@ SENDER_RESTING = Metric("sender", "tidewire_sender_channel_rests", "gauge", "1",
                         "1 while a channel takes nothing from anybody and is left alone.", ("channel",))  # fmt: skip
 
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
+OF_LINKS = (LINK_REQUESTS, LINK_LOST)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
@@ -240,7 +251,7 @@ OF_SENDER = (SENDER_ATTEMPTS, SENDER_SECONDS, SENDER_WAITING, SENDER_UNDER_WAY, 
              *(named for metric in OF_WORKER if (named := of_messages(metric)) is not None))  # fmt: skip
 OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD, *OF_EVERY)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD, *OF_EVERY)
 
 
 # --- reasons
@@ -361,6 +372,18 @@ class DispatchMetrics:
         self.waiting = gauge(SENDER_WAITING, registry)
         self.under_way = gauge(SENDER_UNDER_WAY, registry)
         self.resting = gauge(SENDER_RESTING, registry)
+
+
+class LinkMetrics:
+    """What is counted where people follow the links of messages."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = counter(LINK_REQUESTS, registry)
+        for link in LINKS:
+            self.requests.labels(link, "404")
+        self.lost = counter(LINK_LOST, registry)
+        for why in ("log", "limit"):  # an alarm sees no first one else
+            self.lost.labels(why)
 
 
 class SinkMetrics:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError, Unreachable
 from sinks.clickhouse import GROUP as SINK_GROUP
-from streams.access import KEY_FILE, RUN_FILE, find_running
-from streams.backup import LOG_FILE, BackupTable, Manifest, check_space, read_backup, sum_of, version_of
+from streams.access import RUN_FILE, find_running
+from streams.backup import KEYS, LOG_FILE, BackupTable, Manifest, check_space, read_backup, sum_of, version_of
 from streams.grounds import embedded_file, open_log, restoring_mark
 from streams.log import TP, Log
 
@@ -124,7 +124,7 @@ def _mark(settings: Settings, folder: Path, manifest: Manifest) -> None:
 def _clear(settings: Settings) -> None:
     """Remove what a restore put here. It began where nothing was, so all of it is its own; the mark goes last."""
     file, chdb = embedded_file(settings), _chdb_folder(settings)
-    for path in (file, settings.data / KEY_FILE, settings.data / RUN_FILE):
+    for path in (file, *(settings.data / key for key in KEYS), settings.data / RUN_FILE):
         path.unlink(missing_ok=True)
     if chdb is not None and chdb.exists():
         shutil.rmtree(chdb)
@@ -243,12 +243,12 @@ async def _sink_goes_on(log_: Log, manifest: Manifest) -> tuple[dict[TP, int], l
 
 
 def _put_files_back(folder: Path, manifest: Manifest, settings: Settings) -> list[str]:
-    """The config files, each where there is none; and the write key. Returns those that were left as they are."""
+    """The config files, each where there is none; and the keys. Returns those that were left as they are."""
     kept = []
     for file in manifest.files:
         source = folder / file.path
-        if file.path == KEY_FILE:
-            _copy(source, settings.data / KEY_FILE, 0o600)
+        if file.path in KEYS:
+            _copy(source, settings.data / file.path, 0o600)
         elif file.path.startswith("config/"):
             target = settings.config / file.path.removeprefix("config/")
             if not target.exists():

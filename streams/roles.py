@@ -207,6 +207,10 @@ async def _start_behind(
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
     if "dashboard" in roles:
+        from streams.templates import Templates
+
+        by, now_ms = str(settings.config), time.time_ns() // 1_000_000
+        await Templates(log_, settings).apply_files(by=by, now_ms=now_ms)
         await _start_segments(running, registry, stack)
     if "worker" in roles:
         from streams.app import StageApp
@@ -225,17 +229,20 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     """The stage of messages, and what hands them over to their channels."""
     from config.channels import read_channels
     from streams.app import StageApp, end_process
-    from streams.channels import open_channels, templates_of
+    from streams.channels import links_of, open_channels, templates_of
     from streams.dispatch import Dispatcher
     from streams.messages import MessageStage
     from streams.metrics import RECORD, DispatchMetrics, StageMetrics, of_messages
     from streams.suppressions import Suppressions
+    from streams.templates import Templates
 
     suppressions = Suppressions(log_)
     await suppressions.start()
     stack.push_async_callback(suppressions.stop)
-    channels = open_channels(read_channels(settings.config), log_)
-    dispatcher = Dispatcher(log_, channels, templates_of(settings), suppressions, DispatchMetrics(registry))
+    channels = open_channels(read_channels(settings.config), log_, settings)
+    templates = templates_of(Templates(log_, settings))
+    dispatcher = Dispatcher(log_, channels, templates, suppressions, DispatchMetrics(registry),
+                            links=links_of(settings))
     stage = MessageStage(lambda: dispatcher.room)
     metrics = StageMetrics(registry, of=of_messages)
     metrics.rejected.labels("", RECORD)
@@ -291,9 +298,11 @@ def _site(
         site = pages
     if "collector" in roles:
         from config.write_keys import load_write_keys
+        from web.links.app import links_app
 
         keys = load_write_keys(settings.config, settings.write_keys, settings.workspace)
-        site = CollectorFirst(Collector(log_, keys, settings, registry, lag=lag), site)
+        collector = Collector(log_, keys, settings, registry, lag=lag)
+        site = CollectorFirst(collector, site, links_app(log_, settings, registry))
     return site
 
 

@@ -42,7 +42,9 @@ def services_of_ours(compose: Any) -> dict[str, Any]:
 
 def settings_of(service: Any) -> Settings:
     in_image = dict(re.findall(r"(TIDEWIRE_\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
-    environment = in_image | {name: str(value) for name, value in service["environment"].items()}
+    environment = in_image | {
+        name: "" if value is None else str(value) for name, value in service["environment"].items()
+    }
     return load_settings(environ=environment | {"TIDEWIRE_CONFIG": str(ROOT / "config")})
 
 

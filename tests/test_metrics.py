@@ -22,6 +22,7 @@ from streams.metrics import (
     OF_COLLECTOR,
     OF_DASHBOARD,
     OF_EVERY,
+    OF_LINKS,
     OF_SENDER,
     OF_SINK,
     OF_WORKER,
@@ -75,7 +76,7 @@ def of_sender(registry: CollectorRegistry) -> None:
 @pytest.mark.parametrize(
     ("declare", "declared"),
     [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR),
-     (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER)],
+     (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER), (metrics.LinkMetrics, OF_LINKS)],
 )
 def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
     registry = CollectorRegistry()
@@ -172,6 +173,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fami
         assert up.ask("segments", "apply").code == 0
         (folder / "config" / "templates").mkdir()
         (folder / "config" / "templates" / "note.yaml").write_text(NOTE)
+        assert up.ask("templates", "apply").code == 0
         while up.ask("message", "send", "note", "--to", CANARY).code:  # she is not known at once
             assert time.monotonic() < began + 60
         deadline = time.monotonic() + 120

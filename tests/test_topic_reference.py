@@ -14,6 +14,7 @@ from schemas.event import Event, encode_event
 from schemas.rejected import Rejected, encode_rejected
 from schemas.rows import Identity, LedgerLine, Portrait, TableRow, encode_json
 from schemas.segments import Said, encode_said
+from schemas.templates import SavedTemplate, encode_saved
 from schemas.topics import TOPICS
 
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -46,6 +47,9 @@ def test_the_topic_reference_is_what_the_code_says() -> None:
         ("definitions", encode_said(Said(
             name="buyers", version=2, when={"did": "Order Completed", "at_least": 2}, title={"en": "Buyers"}, by="ann",
             at_ms=1_772_368_200_000, source="page", from_file="5f0c", is_live=True, zone="Europe/Berlin"))),
+        ("templates", encode_saved(SavedTemplate(
+            name="welcome", version=2, id="5f0c", text="channel: sms", by="ann", at_ms=1_772_368_200_000, source="page",
+            from_file="9a1b"))),
         ("rejected", encode_rejected(Rejected(
             id="r-1", at=AT, by="collector", reason="messageId must have 1 to 100 characters", record=b"\xff{"))),
     ],

@@ -59,7 +59,7 @@ def template_schema() -> Schema:
     whole = _plain(made)
     whole["properties"]["content"] |= {"additionalProperties": False}
     definitions["Content"]["dependentRequired"] = {"preheader": ["html"]}
-    of_mail = {"required": ["subject"], "properties": {"subject": {"pattern": r"\S"}}}
+    of_mail = {"required": ["subject"], "properties": {"subject": {"pattern": r"\S"}, "approved": False}}
     of_sms = {"properties": {name: False for name in PARTS if name != "text"}}
     whole["allOf"] = [
         _where("kind", "marketing", {"required": ["topic"], "properties": {"topic": {"minLength": 1}}}),

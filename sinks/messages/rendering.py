@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from html import escape
 from typing import Any, NamedTuple
 
 from schemas.errors import shown
-from schemas.templates import LONGEST_SMS, PARTS, Channel, Class, Content, TemplateFile
+from schemas.templates import LONGEST_SMS, PARTS, ApprovedText, Channel, Class, Content, TemplateFile
 from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part
 
 GIVEN = "given"  # what was handed over together with the order to send: {{ given.coupon }}
+MESSAGE = "message"  # what each message has of its own: {{ message.unsubscribe }}
+OF_MESSAGE = ("unsubscribe", "preferences")
+_EXAMPLES = {name: f"https://shop.example/{name}" for name in OF_MESSAGE}
 LONGEST_SUBJECT = 500
 _NO_HEADER = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|=\?")
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
+_PARAMETER = "approved.parameters."  # of an approved text, before its name
 _HIDDEN = "display:none;max-height:0;overflow:hidden;opacity:0"
 
 
@@ -28,14 +32,24 @@ class WrongPart(WrongTemplate):
         self.path = path
 
 
+class Approved(NamedTuple):
+    """The text that a provider has approved, by its id there. `parameters` in the order of the template."""
+
+    id: str
+    sign: str
+    parameters: Mapping[str, str]
+
+
 class Rendered(NamedTuple):
-    """A message as one person reads it; parts that its channel has not are empty."""
+    """A message as one person reads it; parts that its channel has not are empty. `approved`: what an SMS is where the
+    provider takes no free text; `text` then says what it will read like."""
 
     language: str
     subject: str
     preheader: str
     text: str
     html: str
+    approved: Approved | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +57,10 @@ class Template:
     """One template, compiled.
 
     Attributes:
-        version: the same for templates that say the same.
-        parts: by language, the first of which is for who speaks none of them, and by name, one of PARTS.
+        version: its number, as it was saved; of a text that was not saved, the same for those that say the same.
+        parts: by language, the first of which is for who speaks none of them, and by name: one of PARTS, or
+            `approved.parameters.NAME`.
+        approved: by language, where there is one.
     """
 
     name: str
@@ -55,19 +71,25 @@ class Template:
     title: Mapping[str, str]
     about: str
     parts: Mapping[str, Mapping[str, Part]]
+    approved: Mapping[str, ApprovedText]
 
-    def render(self, sections: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Rendered:
+    def render(
+        self, sections: Mapping[str, Any], given: Mapping[str, Any] | None = None,
+        message: Mapping[str, str] | None = None,
+    ) -> Rendered:  # fmt: skip
         """The message for one person.
 
         Args:
             sections: what the processors show of her, by their names.
             given: what comes with the order to send.
+            message: its own addresses, of OF_MESSAGE those there are; None: examples of all, as in a preview.
 
         Raises:
             CannotFill: she is not to be sent it; with the part and its line, and the mend.
         """
         language = self._language(sections)
-        values = {**sections, GIVEN: dict(given or {})}
+        own = _EXAMPLES if message is None else {name: value for name, value in message.items() if value}
+        values = {**sections, GIVEN: dict(given or {}), MESSAGE: own}
         parts = self.parts[language]
         filled = {name: _fill(part, values, f"content.{language}.{name}") for name, part in parts.items()}
         try:
@@ -75,9 +97,10 @@ class Template:
             if self.channel == "sms" and len(filled["text"]) > LONGEST_SMS:
                 raise CannotFill(f"it has {len(filled['text']):,} characters, an SMS at most {LONGEST_SMS:,}.")
             html = _whole(filled.get("html", ""), filled.get("preheader", ""))
+            approved = _approved(self.approved.get(language), filled)
         except CannotFill as cannot:
             raise CannotFill(f"content.{language}: {cannot}") from None
-        return Rendered(language, subject, filled.get("preheader", ""), filled["text"], html)
+        return Rendered(language, subject, filled.get("preheader", ""), filled["text"], html, approved)
 
     def _language(self, sections: Mapping[str, Any]) -> str:
         """The language of hers that it has, else the first."""
@@ -96,7 +119,7 @@ class Template:
         for language, parts in self.parts.items():
             for name, part in parts.items():
                 for path, line in part.asked.items():
-                    yield ("content", language, name), path, line
+                    yield ("content", language, *name.split(".")), path, line
 
 
 def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
@@ -109,19 +132,37 @@ def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
         WrongPart: a part of it is wrong.
     """
     parts = {language: _compile(language, content, zone) for language, content in said.content.items()}
-    version = blake2b(said.model_dump_json().encode(), digest_size=4).hexdigest()
-    return Template(name, version, said.channel, said.kind, said.topic, dict(said.title), said.about, parts)
+    version = blake2b(said.model_dump_json(exclude_none=True).encode(), digest_size=4).hexdigest()
+    approved = {language: content.approved for language, content in said.content.items() if content.approved}
+    return Template(name, version, said.channel, said.kind, said.topic, dict(said.title), said.about, parts, approved)
 
 
 def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:
     parts = {}
+    for name, source in _sources(content):
+        try:
+            parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html")
+        except WrongTemplate as wrong:
+            raise WrongPart(("content", language, *name.split(".")), wrong) from None
+    return parts
+
+
+def _sources(content: Content) -> Iterator[tuple[str, str]]:
     for name in PARTS:
         if source := getattr(content, name):
-            try:
-                parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html")
-            except WrongTemplate as wrong:
-                raise WrongPart(("content", language, name), wrong) from None
-    return parts
+            yield name, source
+    for name, source in content.approved.parameters.items() if content.approved else ():
+        yield _PARAMETER + name, source
+
+
+def _approved(said: ApprovedText | None, filled: Mapping[str, str]) -> Approved | None:
+    if said is None:
+        return None
+    parameters = {name: filled[_PARAMETER + name].strip() for name in said.parameters}
+    size = sum(map(len, parameters.values()))
+    if size > LONGEST_SMS:
+        raise CannotFill(f"its approved parameters have {size:,} characters, an SMS at most {LONGEST_SMS:,}.")
+    return Approved(said.id, said.sign, parameters)
 
 
 def _fill(part: Part, values: Mapping[str, Any], place: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +28,7 @@ def register(app: typer.Typer) -> None:
     message.command("list", short_help="What became of messages, the newest first.")(list_)
     message.command(short_help="One message, and what it says.")(show)
     message.command(short_help="Decide about one that nobody knows the end of.")(settle)
+    message.command(short_help="Take in a bounce or a complaint that came back as a mail.")(report)
 
 
 def send(
@@ -141,6 +144,38 @@ def settle(
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
     done = ask(settings, lambda api: api.post(f"/api/messages/{quote(id_, safe='')}/settle", {"as": as_}))
     _print(done, as_json, f"settled as {as_}: {id_}")
+
+
+def report(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The mail as the server stored it; - reads standard "
+                                        "input.")],
+    as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
+) -> None:  # fmt: skip
+    """Take in a bounce or a complaint that came back as a mail. What nobody can do anything with is said, and the exit
+    code is 1."""
+    from base64 import b64encode
+
+    from streams.cli.question import ask
+    from streams.cli.show import as_json_line, cell
+
+    body = {"mail": b64encode(_start_of(file)).decode()}
+    settings = settings_of(data=data, config=config, log=log, analytics=analytics)
+    reports = ask(settings, lambda api: api.post("/api/messages/report", body))["reports"]
+    for each in reports:
+        print(as_json_line(each) if as_json else cell(f"{each['message'] or '?'}: {each['done']} ({each['why']})"))
+    if all(each["done"].startswith("nothing:") for each in reports):
+        raise typer.Exit(1)
+
+
+def _start_of(file: str) -> bytes:
+    """As much of a mail as a report is looked for in."""
+    from sinks.messages.reports import MOST_READ
+
+    try:
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as opened:
+            return opened.read(MOST_READ)
+    except OSError as error:
+        raise TidewireError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def _print(value: Any, as_json: bool, line: str) -> None:

@@ -161,6 +161,8 @@ def test_a_backup_of_a_running_tidewire_goes_on_exactly_where_it_was_taken(tmp_p
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stopped Tidewire in `data`, and its backup in `kept`."""
     folder = tmp_path_factory.mktemp("backup")
+    (folder / "config").mkdir()
+    (folder / "config" / "tidewire.yaml").write_text("public_url: https://go.shop.test\n")
     done = tidewire("send", write_calls(folder, 0, 300), "--data", "data", "--port", "0", cwd=folder, timeout_s=120)
     assert done.code == 0, done.err
     made = tidewire("backup", "kept", "--json", cwd=folder)
@@ -188,7 +190,8 @@ def test_a_backup_is_for_its_owner_alone_and_can_be_checked(folder: Path) -> Non
     assert "kept is whole" in checked.out
     assert as_json.json["ground"] == "embedded"
     assert stat.S_IMODE((folder / "kept").stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "kept" / "write_key").stat().st_mode) == 0o600
+    for key in ("write_key", "link_keys"):
+        assert stat.S_IMODE((folder / "kept" / key).stat().st_mode) == 0o600
     assert not list(folder.glob("kept.*"))
 
 
@@ -198,6 +201,8 @@ def test_a_stopped_tidewire_comes_back_with_every_row_and_the_commands_can_ask_i
     assert done.code == 0, done.err
     assert rows_in("again", tmp_path) == rows_in("data", folder)
     assert len(rows_in("again", tmp_path)) == 297
+    again, before = tmp_path / "again" / "link_keys", folder / "data" / "link_keys"  # links that were sent still lead
+    assert (again.read_bytes(), stat.S_IMODE(again.stat().st_mode)) == (before.read_bytes(), 0o600)
     listed = tidewire("rejected", "list", "--json", "--data", "again", cwd=tmp_path)
     assert len(listed.rows) == 3
 

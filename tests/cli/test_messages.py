@@ -61,6 +61,28 @@ def test_an_order_that_is_given_twice_is_one(up: Up) -> None:
     assert first["message"] == again["message"] and first["channel"] == "email"
 
 
+def test_a_template_is_saved_by_commands_and_shown_in_all_its_versions(up: Up) -> None:
+    changed = up.folder / "note.yaml"
+    changed.write_text(NOTE.replace("Hello", "Dear"))
+
+    saved = up.ask("templates", "apply", str(changed))
+    again, files = up.ask("templates", "apply", str(changed)), up.ask("templates", "apply")
+    versions = up.ask("templates", "versions", "note", "--json").rows
+    listed = up.ask("templates", "list", "--json").rows
+    changed.write_text("channel: fax\n")
+    wrong = up.ask("templates", "apply", str(changed))
+
+    assert (saved.out.strip(), again.out.strip(), files.out.strip()) == (*["note: version 2"] * 2, "nothing changed")
+    assert [(row["version"], row["source"]) for row in versions] == [(2, "page"), (1, "file")]
+    assert [(row["template"], row["version"]) for row in listed] == [("note", 2), ("offer", 1)]
+    assert "Dear" in up.ask("templates", "show", "note").out
+    assert up.ask("templates", "show", "note", "--version", "1").out == NOTE
+    read = up.ask("templates", "preview", "note", "--to", "ada", "--version", "1")
+    assert read.out.rstrip().endswith("Hello ada@example.com") and "subject: A note, hello" in read.out
+    assert wrong.code == 1 and is_one_line(wrong.err) and "note.yaml:1" in wrong.err
+    assert up.ask("templates", "show", "nope").code == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

@@ -86,11 +86,13 @@ class Running:
     """A collector that runs, and what it has stored."""
 
     def __init__(
-        self, folder: Path, wrap: Callable[[Any], Any] = lambda app: app, *, is_whole: bool = True, **options: Any
-    ) -> None:
+        self, folder: Path, wrap: Callable[[Any], Any] = lambda app: app, *, is_whole: bool = True,
+        links: Callable[[Running], Any] = lambda running: None, **options: Any,
+    ) -> None:  # fmt: skip
         self._folder = folder
         self._is_whole = is_whole  # requests are taken whole where they can be; else all go by ASGI
         self._wrap = wrap
+        self._links = links  # what answers the links of messages
         self._options = options
         self.answer_first: list[Answer] = []  # what ingest answers before it works
         self.lose_answers = 0  # so many answers of ingest are lost after its work is done: a proxy answers 502
@@ -139,9 +141,10 @@ class Running:
         collector = Collector(
             self.log, KEYS, self.settings, self.registry, lag=lambda: self.lag, body_timeout_s=1.5, **self._options
         )
-        app = self._wrap(
-            self._faulty(collector_app(collector, self.log, self.settings, self.registry, lambda: self.lag))
+        whole = collector_app(
+            collector, self.log, self.settings, self.registry, lambda: self.lag, self._links(self)
         )
+        app = self._wrap(self._faulty(whole))
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.port = listener.getsockname()[1]

@@ -286,6 +286,53 @@ def test_a_segment_is_edited_without_scripts_too(world: Worlds, visit: Visit) ->
     expect(visitor.page.locator("#preview")).to_contain_text("people would be in it now")
 
 
+# --- templates
+
+
+def test_a_template_is_written_checked_shown_and_saved(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    page, name = visitor.page, f"by_hand_{time.time_ns()}"
+    visitor.open("/templates")
+    page.get_by_role("link", name="New template").click()
+    editor = page.get_by_label("Template (YAML)")
+    page.get_by_label("Whose message").fill("ann-1")
+    expect(page.locator("#preview")).to_contain_text("Welcome, Ann")
+
+    editor.fill(editor.input_value().replace("profile.name", "profil.name", 1))
+    expect(page.locator("#verdict")).to_contain_text('Line 7: "content.en.subject" asks for "profil.name"')
+    expect(page.locator(".gutter .is-wrong")).to_have_text("7")
+    expect(page.locator("#preview")).to_contain_text("Welcome, Ann")  # the last that could be read
+    editor.fill("channel: email\nkind: transactional\ncontent:\n  en:\n    subject: Seen {{ given.at }}\n"
+                "    text: Come\n    html: <p>Dear {{ profile.name }}</p>\n")  # fmt: skip
+    expect(page.locator("#preview")).to_contain_text("given.at is missing")
+    page.get_by_label("Comes with the order (JSON)").fill('{"at": "noon"}')
+    expect(page.locator("#preview")).to_contain_text("Seen noon")
+    expect(page.frame_locator("iframe.mail").locator("p")).to_have_text("Dear Ann")
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Save").click()
+
+    expect(page).to_have_url(re.compile(f"/templates/{name}$"))
+    expect(page.locator("#history")).to_contain_text("Version 1")
+    assert visitor.complaints() == []
+
+
+def test_a_template_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"), java_script_enabled=False)
+    page = visitor.page
+    page.goto(f"{visitor.url}/templates/welcome/edit")
+    text = page.get_by_label("Template (YAML)").input_value()
+    page.get_by_label("Template (YAML)").fill(text.replace("channel: email", "channel: fax"))
+
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.locator("#verdict")).to_contain_text('"channel"')
+    page.get_by_label("Template (YAML)").fill(text + "# seen\n")
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#preview")).to_contain_text("What she reads")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#history")).to_contain_text("Version 2")
+
+
 # --- everybody
 
 

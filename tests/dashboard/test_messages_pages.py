@@ -77,6 +77,17 @@ def test_what_became_of_it_is_an_event_and_a_line_of_the_ledger(plenty: World) -
     assert sql(plenty.http, decided) == [{"kind": "message_sent", "about": "welcome"}]
 
 
+def test_her_page_shows_what_was_sent_to_her(plenty: World) -> None:
+    ada = somebody(plenty)
+    for number in range(6):
+        row = ends(plenty, send(plenty, to=ada["person"], once=f"page {number}").json()["message"])
+
+    page = plenty.http.get(f"/people/{ada['person']}")
+
+    assert "welcome Sent E-mail" in text_of(page) and f'href="/messages/{row["id"]}"' in page.text
+    assert page.text.count('href="/messages/') == 5 and "Every message to this person" in text_of(page)
+
+
 def test_what_is_said_to_somebody_is_no_deed_of_hers(plenty: World) -> None:
     quiet = sql(
         plenty.http,

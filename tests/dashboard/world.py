@@ -29,7 +29,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from config.settings import Settings
-from config.templates import read_one
 from config.write_keys import WriteKey, WriteKeys, hash_of
 from processors.fold import Fold
 from processors.orders import Orders
@@ -269,7 +268,7 @@ async def send_messages(site: Site, scene: str) -> None:
     people = [row["person"] for row in await site.analytics.query(query)] if scene in ("plenty", "hostile") else []
     for person in people:
         for name in ("welcome", "come_back"):
-            await order(site.log, read_one(site.settings.config, name, "UTC"), name=name, to=person,
+            await order(site.log, site.templates.read(name), name=name, to=person,
                         given={"offer": "ten"}, by="the test", now_ms=to_ms(datetime.now(UTC)))  # fmt: skip
     query = "SELECT count() AS n FROM messages_list WHERE state IN ('sent', 'withheld', 'failed')"
     while people and (await site.analytics.query(query))[0]["n"] < 2 * len(people):  # noqa: ASYNC110 (as below)
@@ -314,6 +313,7 @@ async def serve(scene: str, folder: Path) -> None:
         calm = calm + 1 if (await site.freshness()).is_current else 0
         await asyncio.sleep(0.1)
     coordinating = asyncio.create_task(coordinator.run() if scene != "bare" else asyncio.sleep(0))
+    await site.templates.apply_files(by="config", now_ms=to_ms(datetime.now(UTC)))
     await define(site, scene if is_new else "")
     await send_messages(site, scene if is_new else "")
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)

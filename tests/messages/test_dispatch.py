@@ -333,9 +333,16 @@ def test_without_a_file_every_channel_is_the_outbox(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("email: {via: pigeon}", 'channels.yaml:1: "email.via": Input should be \'outbox\'; got pigeon. It may hold '),
+        ("email: {via: pigeon}",
+         'channels.yaml:1: "email.via": Input should be \'outbox\', \'smtp\' or \'webhook\'; got pigeon. '),
         ("email:\n  rate: 0", 'channels.yaml:2: "email.rate": Input should be greater than 0; got 0.'),
         ("fax: {}", 'channels.yaml:1: "fax": no such key here; got {}. It may hold email, sms.'),
+        ("email: {via: smtp}", 'channels.yaml:1: "email": `via: smtp` needs a part `smtp:` that says how'),
+        ("sms:\n  via: twilio\n  twilio: {account: x}", 'channels.yaml:3: "sms.twilio.account": '),
+        ("email:\n  smtp: {host: smtp.example.com, from: a@b.example, pass: x}",
+         'channels.yaml:2: "email.smtp.pass": no such key here; got x. It may hold host, port, security, user, from, '),
+        ("email:\n  smtp: {host: a.example, from: a@b.example, end_timeout_s: 500}",
+         'channels.yaml:1: "email": smtp: its times come to 555 s for one mail; at most 120.'),
         ("email: [", "channels.yaml:1: cannot be read as YAML"),
         ("- 1", "channels.yaml:1: "),
     ],

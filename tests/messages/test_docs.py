@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from config.channels import Channels, ChannelSettings
-from config.templates import read_templates
+from config.templates import MOST_TEMPLATES, RESERVED, read_templates
+from config.yaml_file import LARGEST_BYTES
 from docs.schemas.generate import TEMPLATE, template_content
 from schemas.errors import ConfigError
 from schemas.messages import WHY_WITHHELD, State
@@ -31,6 +32,7 @@ from sinks.messages.templating import (
 )
 from streams.messages import FIRST_PAUSE_MS, LEASE_MS, LONGEST_PAUSE_MS, REMEMBER_S
 from streams.ordering import EXPIRES_MS
+from streams.templates import LARGEST_TOGETHER_BYTES, MOST_VERSIONS
 from tests.messages.test_files import GOOD, read_text
 
 CONFIG = Path("config")
@@ -61,6 +63,9 @@ def test_the_page_names_every_filter_test_and_limit() -> None:
     for limit in (f"{LONGEST_SOURCE:,} characters", f"{MOST_WORK // 1_000_000} million steps", f"{LARGEST // 1024} kB",
                   f"at most {MOST_ROUNDS} entries", f"{LONGEST_SMS:,} characters"):  # fmt: skip
         assert limit in " ".join(PAGE.split())
+    together = f"{LARGEST_BYTES // 1024} kB each and {LARGEST_TOGETHER_BYTES // 1024**2} MB together"
+    bounds = f"at most {MOST_TEMPLATES:,} templates, {together}; of each the newest {MOST_VERSIONS} versions are kept"
+    assert bounds in " ".join(PAGE.split()) and all(f"`{name}`" in PAGE for name in RESERVED)
     assert all(f"`{scheme}`" in PAGE for scheme in _SCHEMES)
     assert {"href", "src"} <= _ADDRESSES
 
@@ -96,13 +101,15 @@ def test_both_refuse_the_same(change: dict[str, Any], tmp_path: Path) -> None:
 
 def test_the_page_of_messages_says_what_the_code_does() -> None:
     page = Path("docs/messages.md").read_text(encoding="utf-8")
-    (channels,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    without_file, example = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
 
-    assert yaml.safe_load(channels) == Channels().model_dump()
+    assert yaml.safe_load(without_file) == Channels().model_dump(exclude_none=True)
+    assert Channels.model_validate(yaml.safe_load(example)).email.via == "smtp"
     begins = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
     states = begins.findall(page.partition("## What becomes")[2].partition("Each state")[0])
     assert set(states) == set(get_args(State)) and len(states) == len(set(states))
-    assert set(ChannelSettings.model_fields) == set(begins.findall(page.partition("| key |")[2]))
+    keys = begins.findall(page.partition("| key |")[2].partition("| `via` | of |")[0])
+    assert set(ChannelSettings.model_fields) == set(keys)
     assert all(f"`{why}`" in page for why in WHY_WITHHELD)
-    assert (REMEMBER_S, LEASE_MS, FIRST_PAUSE_MS, LONGEST_PAUSE_MS) == (400 * 86_400, 60_000, 30_000, 3_600_000)
+    assert (REMEMBER_S, LEASE_MS, FIRST_PAUSE_MS, LONGEST_PAUSE_MS) == (400 * 86_400, 180_000, 30_000, 3_600_000)
     assert EXPIRES_MS == {"marketing": DAY_MS, "transactional": 3 * DAY_MS}

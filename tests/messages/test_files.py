@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from config.templates import read_each, read_one, read_templates
+from config.templates import MOST_TEMPLATES, parse_template, read_templates, read_texts
 from schemas.errors import ConfigError
 from sinks.messages.rendering import Template
 from streams.cli.app import app
@@ -29,18 +29,7 @@ content:
 
 
 def read_text(text: str, folder: Path, name: str = "tried") -> Template:
-    """A template that somebody wrote into a file.
-
-    Raises:
-        ConfigError: what is wrong with it.
-    """
-    (folder / "templates").mkdir(exist_ok=True)
-    (folder / "templates" / f"{name}.yaml").write_text(text, encoding="utf-8")
-    found = read_one(folder, name, "UTC")
-    if isinstance(found, ConfigError):
-        raise found
-    assert found is not None
-    return found
+    return parse_template(name, text, folder, "UTC")
 
 
 def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_barely_known() -> None:
@@ -70,7 +59,7 @@ def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_bare
         (("  en:", "  english:"), "content"),
         (("    text: |", "    html: |"), '"content.en.text": is missing'),
         (('Hi {{ profile.name | default("you") }}', "''"), "a mail needs a subject (content.en)"),
-        (("channel: email", "channel: sms"), "an SMS has a text and nothing else (content.en)"),
+        (("channel: email", "channel: sms"), "an SMS has no subject, preheader or html (content.en)"),
         (("    text: |", "    preheader: a\n    text: |"), "a preheader needs html (content.en)"),
         ((GOOD, "[]"), "holds no template. Write `channel:`, `kind:` and `content:`."),
         (("content:", "more: 1\ncontent:"), 'tried.yaml:4: "more": no such key here; got 1. It may hold title, about'),
@@ -92,21 +81,23 @@ def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
         read_text(GOOD, tmp_path, name)
 
 
-@pytest.mark.parametrize("name", ["../good", "../templates/good", "/good", "good\x00", "none", "a" * 300])
-def test_what_is_no_file_of_the_folder_is_not_there(name: str, tmp_path: Path) -> None:
-    read_text(GOOD, tmp_path, "good")
-    (tmp_path / "good.yaml").write_text(GOOD)
-
-    assert read_one(tmp_path, name, "UTC") is None
+def test_addresses_of_pages_are_no_names(tmp_path: Path) -> None:
+    for name in ("new", "apply"):
+        with pytest.raises(ConfigError, match="It is the address of a page"):
+            read_text(GOOD, tmp_path, name)
 
 
-def test_a_file_that_was_changed_is_read_anew(tmp_path: Path) -> None:
-    assert read_text(GOOD, tmp_path).kind == "marketing"
+def test_files_are_few_and_end_as_they_should(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "templates").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "templates" / f"{name}.yaml").write_text(GOOD)
+    assert read_texts(tmp_path) == {"one": GOOD, "two": GOOD}
 
-    changed = read_text(GOOD.replace("kind: marketing\ntopic: offers", "kind: transactional"), tmp_path)
+    monkeypatch.setattr("config.templates.MOST_TEMPLATES", 1)
 
-    assert changed.kind == "transactional"
-    assert read_one(tmp_path, "tried", "UTC") is changed
+    assert MOST_TEMPLATES > 1
+    with pytest.raises(ConfigError, match="holds 2 templates; at most 1"):
+        read_texts(tmp_path)
 
 
 def test_the_commands_list_and_check(tmp_path: Path) -> None:
@@ -114,7 +105,7 @@ def test_the_commands_list_and_check(tmp_path: Path) -> None:
     (tmp_path / "templates" / "offer.yaml").write_text(GOOD)
     run = CliRunner().invoke
 
-    listed = run(app, ["templates", "list", "--json", "--config", str(tmp_path)])
+    listed = run(app, ["templates", "list", "--json", "--config", str(tmp_path), "--data", str(tmp_path / "none")])
     checked = run(app, ["templates", "check", "--config", str(tmp_path)])
 
     assert json.loads(listed.stdout) == {"template": "offer", "channel": "email", "kind": "marketing",
@@ -125,14 +116,11 @@ def test_the_commands_list_and_check(tmp_path: Path) -> None:
     assert refused.exit_code != 0 and "Let its name end with .yaml." in str(refused.exception)
 
 
-def test_one_that_is_wrong_leaves_the_others_to_be_read(tmp_path: Path) -> None:
+def test_a_file_that_is_wrong_is_named_with_its_place(tmp_path: Path) -> None:
     folder = tmp_path / "templates"
     folder.mkdir()
     (folder / "good.yaml").write_text(GOOD)
     (folder / "bad.yaml").write_text(GOOD.replace("offers\n", "[]\n"))
 
-    found = read_each(tmp_path, "UTC")
-
-    assert [type(each).__name__ for each in found.values()] == ["ConfigError", "Template"]
-    with pytest.raises(ConfigError, match=r'bad\.yaml:3: "topic"'):
+    with pytest.raises(ConfigError, match=r'templates/bad\.yaml:3: "topic"'):
         read_templates(tmp_path, "UTC")

@@ -40,6 +40,17 @@ def test_what_comes_with_the_order_is_given() -> None:
         template(text="{{ given.coupon }}").render(ADA)
 
 
+def test_a_message_has_addresses_of_its_own_and_a_preview_has_examples() -> None:
+    leave = template(text="{% if message.unsubscribe %}{{ message.unsubscribe }}{% endif %}|{{ message.preferences }}")
+    own = {"unsubscribe": "https://go.test/u", "preferences": "https://go.test/p"}
+
+    assert leave.render(ADA, message=own).text == "https://go.test/u|https://go.test/p"
+    assert leave.render(ADA, message={**own, "unsubscribe": ""}).text == "|https://go.test/p"
+    assert leave.render(ADA).text == "https://shop.example/unsubscribe|https://shop.example/preferences"
+    with pytest.raises(CannotFill, match=r"message\.preferences is missing"):
+        leave.render(ADA, message={})
+
+
 @pytest.mark.parametrize(
     ("locale", "read"),
     [("zh-CN", "zh"), ("zh_TW", "zh_TW"), ("zh-tw", "zh_TW"), ("zh", "zh"), ("EN-us", "en"), ("fr", "en"), ("", "en"),

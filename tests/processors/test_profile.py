@@ -269,3 +269,22 @@ def test_traits_that_cannot_be_read_are_refused() -> None:
 
     with pytest.raises(Refused):
         Fold([PROFILE]).check(event)
+
+
+# --- what is said of messages
+
+
+def of_messages(day: int, event: str, source: str = "tidewire", /, **properties: object) -> dict[str, Any]:
+    return {"at": at(day), "event": event, "properties": properties, "source": source}
+
+
+def test_what_was_sent_to_her_and_what_a_machine_read_is_no_sign_of_life() -> None:
+    told = [of_messages(0, "Message Clicked"), of_messages(1, "Message Opened"), of_messages(2, "Message Sent"),
+            of_messages(3, "Message Opened", machine="proxy"),
+            of_messages(4, "Message Clicked", machine="trap")]  # fmt: skip
+
+    found = shown(*told)
+
+    assert (found["last_seen"], found["event_counts"]) == (at(1), {"Message Clicked": 1, "Message Opened": 1})
+    of_the_shop = of_messages(5, "Message Opened", "web", machine="proxy")
+    assert shown(*told, of_the_shop)["last_seen"] == at(5)  # what others call their events is theirs

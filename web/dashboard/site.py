@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -22,6 +23,7 @@ from schemas.sentences import sentence_of
 from streams.definitions import Progress
 from streams.log import Log
 from streams.redrive import Check
+from streams.templates import Templates
 from web.dashboard import charts
 from web.dashboard.freshness import Freshness, freshness
 from web.dashboard.language import LANGUAGES, Language, choose
@@ -56,9 +58,11 @@ class Site:
         self.check = check
         self.now = now
         self.segments = Segments(log, analytics, settings, now, progress)
+        self.templates = Templates(log, settings)  # of messages
+        self.drafts: OrderedDict[str, str] = OrderedDict()  # mails of templates that were not saved, by their digest
         self.open_streams = 0  # of live pages
         self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
-        self._templates = _environment()
+        self._pages = _environment()
 
     @property
     def workspace(self) -> str:
@@ -74,7 +78,7 @@ class Site:
 
     def fragment(self, language: Language, template: str, **context: object) -> str:
         """A template as text."""
-        return self._templates.get_template(template).render(
+        return self._pages.get_template(template).render(
             t=language.text, lang=language, now=self.now(), workspace=self.workspace, **context
         )
 

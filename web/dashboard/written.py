@@ -76,7 +76,11 @@ def changed(before: Said | None, after: Said) -> list[DiffLine]:
     """What a version changed of the one before it; of the first, all of it. Nothing for one that took it out."""
     if after.is_gone:
         return []
-    old = "" if before is None or before.is_gone else yaml_of(before)
-    lines = list(unified_diff(old.splitlines(), yaml_of(after).splitlines(), lineterm="", n=CONTEXT_LINES))
+    return diff_of("" if before is None or before.is_gone else yaml_of(before), yaml_of(after))
+
+
+def diff_of(old: str, new: str) -> list[DiffLine]:
+    """What changed from one text to another, line by line, with a little of what stands around it."""
+    lines = list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=CONTEXT_LINES))
     # The first three lines name the files and the first place.
     return [DiffLine(_KINDS[line[0]], "" if line[0] == "@" else line[1:]) for line in lines[3:]]

@@ -11,6 +11,7 @@
     POST /api/backup            {"to": "/a/folder"}   begins a backup; one at a time
     GET  /api/backup                                  how it is getting on: running, done or failed
     …    /api/segments…                               see segments_api.py
+    …    /api/templates…                              see templates_api.py
 
 An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
 """

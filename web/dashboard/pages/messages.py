@@ -8,7 +8,6 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from config.templates import read_one
 from schemas.errors import TidewireError
 from schemas.messages import Order, SettleAs
 from schemas.times import to_ms
@@ -106,7 +105,8 @@ async def order_for(site: Site, name: str, who: str, given: dict[str, Any], *, b
         TidewireError: it cannot be ordered; with the mend.
     """
     found = await find_person(site, who)
-    template = read_one(site.settings.config, name, site.settings.timezone)
+    await site.templates.look()
+    template = site.templates.read(name)
     if template is None:
         raise ApiError(404, f'There is no template "{name}". `tidewire templates list` shows them.')
     return await order(site.log, template, name=name, to=found.person.key, given=given, by=by,

@@ -4,16 +4,20 @@
     GET  /api/messages?state=…&template=…&person=…   the newest first
     GET  /api/messages/ID             one, with what it said where it stayed here
     POST /api/messages/ID/settle      {"as": "sent" | "failed" | "again", "by": …}
+    POST /api/messages/report         {"mail": …}   a report of delivery or a complaint, whole, in Base64
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 from starlette.requests import Request
 
+from sinks.messages.reports import Report, read_report
 from streams.ordering import settle
-from web.dashboard.pages.api import LONGEST_NAME, ApiError, answered, body_of_request, find_person
+from streams.receipts import take_report
+from web.dashboard.pages.api import LARGEST_BODY_BYTES, LONGEST_NAME, ApiError, answered, body_of_request, find_person
 from web.dashboard.pages.messages import SETTLE, order_for
 from web.dashboard.queries import messages as queries
 from web.dashboard.queries.messages import STATES
@@ -71,6 +75,28 @@ async def decide(request: Request) -> Any:
     return {"message": row["id"], "as": as_}
 
 
+@answered
+async def report(request: Request) -> Any:
+    """What a server reports of messages that had left."""
+    site: Site = request.app.state.site
+    try:
+        mail = b64decode(_text(await body_of_request(request), "mail", most=LARGEST_BODY_BYTES), validate=True)
+    except ValueError:
+        raise ApiError(422, "`mail` must be Base64.") from None
+    reports = read_report(mail)
+    if not reports:
+        raise ApiError(422, "This mail is no report of delivery, and no complaint.")
+    return {"reports": [await _take(site, each) for each in reports]}
+
+
+async def _take(site: Site, said: Report) -> dict[str, str]:
+    told = {"message": said.message_id, "kind": said.kind, "address": said.address, "why": said.why}
+    row = await queries.message(site.analytics, site.workspace, said.message_id) if said.message_id else None
+    if row is None:  # anybody may write a report
+        return {**told, "done": "nothing: it names no message of ours"}
+    return {**told, "done": await take_report(site.log, said, row, site.now())}
+
+
 async def _row(site: Site, id_: str) -> dict[str, Any]:
     row = await queries.message(site.analytics, site.workspace, id_)
     if row is None:
@@ -78,11 +104,11 @@ async def _row(site: Site, id_: str) -> dict[str, Any]:
     return row
 
 
-def _text(body: dict[str, Any], name: str, otherwise: str | None = None) -> str:
+def _text(body: dict[str, Any], name: str, otherwise: str | None = None, most: int = 1_000) -> str:
     value = body.get(name, otherwise)
     if not isinstance(value, str) or (otherwise is None and not value):
         raise ApiError(422, f"`{name}` must be a text.")
-    return value[:1_000]
+    return value[:most]
 
 
 def _by(body: dict[str, Any]) -> str:

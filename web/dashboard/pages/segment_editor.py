@@ -105,11 +105,11 @@ async def _verdict(request: Request, draft: Draft) -> Verdict:
     try:
         definition, _ = await site.segments.parse(draft.name or UNNAMED, draft.text)
     except ConfigError as error:
-        return _wrong(error, draft.text)
+        return verdict_of(error, draft.text)
     return Verdict(sentence_of(definition.when, site.language(request).code))
 
 
-def _wrong(error: ConfigError, text: str) -> Verdict:
+def verdict_of(error: ConfigError, text: str) -> Verdict:
     number = error.place.rpartition(":")[2]
     line = int(number) if number.isascii() and number.isdigit() else 0
     lines = text.split("\n")
@@ -138,7 +138,7 @@ async def _save(request: Request, said: Said | None, draft: Draft) -> Response:
     try:
         saved = await site.segments.save(draft.name, draft.text, by=BY, upon=draft.upon)
     except ConfigError as error:
-        return await _page(request, said, draft, 422, verdict=_wrong(error, draft.text))
+        return await _page(request, said, draft, 422, verdict=verdict_of(error, draft.text))
     except TidewireError as error:
         newest = (await site.segments.known()).wanted.get(draft.name)
         if newest is None or _version(newest) == draft.upon:

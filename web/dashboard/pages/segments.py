@@ -282,17 +282,17 @@ async def restore(request: Request) -> Response:
     site: Site = request.app.state.site
     name, form = request.path_params["name"], await read_form(request)
     versions = (await site.segments.known()).versions.get(name, {})
-    said = versions.get(_whole(form.get("version", "")))
+    said = versions.get(whole(form.get("version", "")))
     if said is None:
         return site.page(request, "missing.html", 404, what="")
     try:
-        await site.segments.save(name, yaml_of(said), by=BY, upon=_whole(form.get("upon", "")))
+        await site.segments.save(name, yaml_of(said), by=BY, upon=whole(form.get("upon", "")))
     except TidewireError as error:
         return await _page(request, 409, trouble=str(error))
     return RedirectResponse(segment_path(name), 303)
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
     """A number of a form; -1, which no version has, for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else -1
 

@@ -1,0 +1,27 @@
+"""`tidewire`, but what waits for minutes when messages are sent waits for seconds: for a sender that is killed often.
+
+    python -m tests.faults.hurried up --data DIR
+"""
+
+from __future__ import annotations
+
+from streams import messages
+from streams.cli import main
+from streams.dispatch import Dispatcher
+from streams.messages import MessageStage
+
+LEASE_MS = 3_000
+CALL_S = 2.0
+
+
+def hurry() -> None:
+    messages.OFFER_AGAIN_MS = messages.FIRST_PAUSE_MS = 500
+    stage, dispatcher = MessageStage.__init__.__defaults__, Dispatcher.__init__.__kwdefaults__
+    assert stage is not None and stage[1] == messages.LEASE_MS == dispatcher["lease_ms"]
+    MessageStage.__init__.__defaults__ = (stage[0], LEASE_MS)
+    Dispatcher.__init__.__kwdefaults__ = {**dispatcher, "lease_ms": LEASE_MS, "call_s": CALL_S}
+
+
+if __name__ == "__main__":
+    hurry()
+    main()
