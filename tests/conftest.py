@@ -63,6 +63,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group("kafka"))  # one worker, so one broker
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups that xdist does not see cost a broker and all worlds once more, and nothing else would say so."""
+    if not getattr(session.config.option, "loadgroup", False):  # set in the workers of `--dist loadgroup` alone
+        return
+    for item in session.items:
+        if item.get_closest_marker("xdist_group") and item.nodeid.rfind("@") <= item.nodeid.rfind("]"):
+            raise RuntimeError(f"pytest-xdist lost the group of {item.nodeid}: do its version and pytest's go together?")
+
+
 @pytest.hookimpl(tryfirst=True)  # before a fixture tries to start what is missing
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker, lacking in NEEDS.items():
