@@ -175,6 +175,7 @@ def test_a_report_that_is_attached_is_of_somebody_else():
      b"--b\n\nread\n--b\n"
      b"Content-Type: message/disposition-notification\n\nDisposition: manual-action; displayed\n--b--\n",
      wire(), a_report(recipient=" "), b"From: a\nContent-Type: message/delivery-status\n\n"],
+    ids=["out of office", "read", "a mail", "of nobody", "of one part"],  # a mail has a boundary of its own each time
 )  # fmt: skip
 def test_what_is_no_report_says_nothing(raw: bytes):
     assert read_report(raw) == []
