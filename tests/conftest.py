@@ -69,7 +69,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     for item in session.items:
         if item.get_closest_marker("xdist_group") and item.nodeid.rfind("@") <= item.nodeid.rfind("]"):
-            raise RuntimeError(f"pytest-xdist lost the group of {item.nodeid}: do its version and pytest's go together?")
+            raise RuntimeError(f"pytest-xdist lost the group of {item.nodeid}: do its version and pytest's agree?")
 
 
 @pytest.hookimpl(tryfirst=True)  # before a fixture tries to start what is missing
