@@ -152,6 +152,16 @@ def test_segments_are_previewed_left_and_backfilled_in_a_running_one():
 
 
 @pytest.mark.slow
+def test_messages_are_timed_from_their_order_to_their_arrival():
+    said = quick("messages", "smtp")
+
+    assert_whole(said, "messages")
+    timed = [f"smtp order to arrival {share}" for share in ("p50", "p99")]
+    assert [figure["what"] for figure in said["figures"]] == ["smtp", *timed]
+    assert said["channels"]["smtp"]["ordered_per_s"][0] > 0
+
+
+@pytest.mark.slow
 def test_the_whole_way_ends_with_every_event_in_clickhouse():
     said = quick("whole_way", "embedded")
 

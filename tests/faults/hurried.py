@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
-from streams import messages
+from sinks.messages.guarded_http import GuardedHttp
+from streams import dispatch, messages
 from streams.cli import main
 from streams.dispatch import Dispatcher
 from streams.messages import MessageStage
 
 LEASE_MS = 3_000
-CALL_S = 2.0
+CALL_S = 2.0  # the longest call of a channel
+POST_S = 1.0  # of those that post
 
 
 def hurry() -> None:
     messages.OFFER_AGAIN_MS = messages.FIRST_PAUSE_MS = 500
+    dispatch.LONGEST_REST_S = 4.0
     stage, dispatcher = MessageStage.__init__.__defaults__, Dispatcher.__init__.__kwdefaults__
     assert stage is not None and stage[1] == messages.LEASE_MS == dispatcher["lease_ms"]
     MessageStage.__init__.__defaults__ = (stage[0], LEASE_MS)
     Dispatcher.__init__.__kwdefaults__ = {**dispatcher, "lease_ms": LEASE_MS, "call_s": CALL_S}
+    posts = GuardedHttp.__init__.__kwdefaults__
+    assert "timeout_s" in posts
+    GuardedHttp.__init__.__kwdefaults__ = {**posts, "timeout_s": POST_S}
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class ScriptedServer:
         mails: those that had their end, as they came.
         connections: how many there were; `open`: are now.
         late_s: how long it thinks first, by what `says` has.
+        port: chosen when it first runs.
         is_hanging: a client waits for an answer that does not come.
     """
 
@@ -54,7 +55,7 @@ class ScriptedServer:
 
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", self.port))  # once more where it was, if it runs again
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)  # so that it can be too slow for a large mail
         server = await asyncio.start_server(self._serve, sock=listening, ssl=tls)
         self.port = listening.getsockname()[1]
