@@ -58,9 +58,13 @@ def is_ci() -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
-        if item.get_closest_marker("kafka") and config.pluginmanager.hasplugin("xdist"):
+        if item.get_closest_marker("kafka"):
             item.add_marker(pytest.mark.xdist_group("kafka"))  # one worker, so one broker
+        elif item.get_closest_marker("together"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

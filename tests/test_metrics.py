@@ -32,6 +32,8 @@ from streams.metrics import (
 from tests.cli.running import Up
 from web.collector.counters import Counters
 
+pytestmark = pytest.mark.together
+
 CANARY = "Zanzibar"  # a word that only events say
 NOTE = "channel: email\nkind: transactional\ncontent: {en: {subject: Hello, text: Hello}}\n"
 

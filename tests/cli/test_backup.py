@@ -26,6 +26,8 @@ from streams.backup import MANIFEST, UNFINISHED, Manifest, read_backup
 from tests.cli.command import Done, environment, is_one_line, tidewire
 from tests.cli.running import Up
 
+pytestmark = pytest.mark.together
+
 HUNDRED = 100  # each so many calls one is refused by the stage
 
 

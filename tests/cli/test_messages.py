@@ -12,6 +12,8 @@ from streams.suppressions import LOOK_EVERY_S
 from tests.cli.command import is_one_line
 from tests.cli.running import Up
 
+pytestmark = pytest.mark.together
+
 NOTE = """\
 channel: email
 kind: transactional

@@ -17,6 +17,8 @@ import pytest
 from tests.cli.command import environment, is_one_line, tidewire
 from tests.cli.running import Up
 
+pytestmark = pytest.mark.together
+
 HISTORY = (
     "00001 19970101 1 11.77\n00002 19970112 1 12.00\n00002 19970112 5 77.00\n00003 19970102 2 20.76\n"
     "00003 19970330 2 0.10\n00003 19970402 2 0.20\n"

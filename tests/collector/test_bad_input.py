@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 
 from tests.collector.running import KEY, Running
 
+pytestmark = pytest.mark.together
+
 LINE = b"POST /v1/track HTTP/1.1\r\nHost: x\r\n"
 AUTH = b"Authorization: Basic " + b64encode(f"{KEY}:".encode()) + b"\r\n"
 GOOD = b'{"userId":"u1","event":"Good","messageId":"good"}'

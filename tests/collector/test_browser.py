@@ -19,6 +19,8 @@ from tests.conftest import BROWSERS
 from tests.faults.proxy import Pass, Proxy, Reset
 from web.collector.answers import answer, come_again
 
+pytestmark = pytest.mark.together
+
 UMD_OF_SEGMENT = Path("@segment/analytics-next/dist/umd")  # below node_modules
 SNIPPET = Path(__file__).parents[2] / "web" / "static" / "tidewire.js"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",

@@ -17,6 +17,8 @@ from streams.log import LogBusy, LogUnavailable
 from tests.collector.running import KEY, PUBLIC_KEY, SERVER_KEY, SLOW_KEY, Running
 from web.collector.ingest import PATHS
 
+pytestmark = pytest.mark.together
+
 
 def message_id() -> str:
     return str(uuid.uuid4())

@@ -33,6 +33,8 @@ from web.links.app import links_app
 from web.links.limits import Limits
 from web.links.pages import FOLDER
 
+pytestmark = pytest.mark.together
+
 PUBLIC = "https://go.shop.test"
 BROWSER = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}

@@ -12,6 +12,8 @@ from tests.collector.running import KEY, Running
 from web.collector.ingest import PATHS
 from web.collector.openapi import openapi
 
+pytestmark = pytest.mark.together
+
 # The other paths are second names of these.
 TESTED = r"^(/v1/(track|alias|batch|pixel/track|projects/.*)|/beacon/.*|/healthz|/readyz|/metrics)$"
 

@@ -15,6 +15,8 @@ from tests.collector.node_sdks import SDKS, node_modules
 from tests.collector.running import KEY, Running
 from web.collector.answers import Answer, come_again, refusal
 
+pytestmark = pytest.mark.together
+
 COUNT = 120  # track calls; beside them one of each other call
 
 Deliver = Callable[[str], None]

@@ -24,6 +24,8 @@ from web.collector.answers import TAKEN
 from web.collector.ingest import MOST_TOGETHER, Collector
 from web.collector.server import GuardedProtocol
 
+pytestmark = pytest.mark.together
+
 Start = Callable[..., Running]
 AUTH = b"Authorization: Basic " + b64encode(f"{KEY}:".encode()) + b"\r\n"
 

@@ -20,6 +20,8 @@ from streams.suppressions import LOOK_EVERY_S
 from tests.cli.running import Up
 from tests.messages.test_reports import ARF, POSTFIX, RECIPIENT
 
+pytestmark = pytest.mark.together
+
 PUBLIC = "https://go.shop.test"
 OFFER = """\
 channel: email

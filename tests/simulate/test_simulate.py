@@ -22,6 +22,8 @@ from streams.simulate import TRUTHS, Made, Plan, Shop, deliveries
 from streams.simulate.delivery import LATEST_MS
 from streams.simulate.truths import GOLD_AFTER_ORDERS, HOURS, LEAVES_AFTER_BAD_RATING, TOGETHER
 
+pytestmark = pytest.mark.together
+
 END = date(2026, 11, 1)
 
 plans = st.builds(
