@@ -14,6 +14,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from config.channels import Channels
 from schemas.errors import ConfigError
 from schemas.templates import LONGEST_SMS, ApprovedText, TemplateFile
 from sinks.messages import guarded_http
@@ -343,14 +344,14 @@ def test_settings_are_checked_at_the_start() -> None:
 
 
 def test_the_page_says_what_the_code_does() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    said = yaml.safe_load(example)
+    channels, said = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
     shipped = compile_template("shipped", TemplateFile.model_validate(said), "UTC")
     filled = shipped.render({}, {"order": "A1", "day": "周五"})
     begins = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
     models = (TwilioSettings, AliyunSettings, TencentSettings, ApprovedText)
     parsed = doctest.DocTestParser().get_doctest(PAGE, {}, "sms.md", "docs/sms.md", 0)
 
+    assert Channels.model_validate(channels).sms.twilio == TwilioSettings(**channels["sms"]["twilio"])
     assert filled.approved == Approved("SMS_123456789", "潮线", {"order": "A1", "day": "周五"})
     SCHEMA.validate(said)
     mail = {"subject": "S", **said["content"]["zh"]}
