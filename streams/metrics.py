@@ -139,6 +139,9 @@ LINK_REQUESTS = Metric("collector", "tidewire_links_requests", "counter", "reque
 LINK_LOST = Metric("collector", "tidewire_links_lost_events", "counter", "events",
                    "Openings and clicks that were answered and not stored: the log took none, or one address asked too "
                    "often.", ("why",))  # fmt: skip
+INBOX_REQUESTS = Metric("collector", "tidewire_inbox_requests", "counter", "requests",
+                        "Requests of people to their inbox, by what was asked and the status of the answer.",
+                        ("asked", "status"))  # fmt: skip
 
 # --- worker
 
@@ -241,7 +244,7 @@ SENDER_RESTING = Metric("sender", "tidewire_sender_channel_rests", "gauge", "1",
                         "1 while a channel takes nothing from anybody and is left alone.", ("channel",))  # fmt: skip
 
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
-OF_LINKS = (LINK_REQUESTS, LINK_LOST)
+OF_LINKS = (LINK_REQUESTS, LINK_LOST, INBOX_REQUESTS)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
@@ -384,6 +387,15 @@ class LinkMetrics:
         self.lost = counter(LINK_LOST, registry)
         for why in ("log", "limit"):  # an alarm sees no first one else
             self.lost.labels(why)
+
+
+class InboxMetrics:
+    """What is counted where people ask for their inbox."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = counter(INBOX_REQUESTS, registry)
+        for asked in ("list", "read"):
+            self.requests.labels(asked, "503")  # an alarm sees no first one else
 
 
 class SinkMetrics:

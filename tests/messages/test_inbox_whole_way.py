@@ -1,0 +1,184 @@
+"""The inbox from the order to the mark that a message was read, with a real `up`: the example of docs/inbox.md."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.cli.running import Up
+from tests.conftest import BROWSERS
+from tests.dashboard.conftest import ARGUMENTS
+
+PAGE = Path("docs/inbox.md").read_text(encoding="utf-8")
+CHANNELS, TEMPLATE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+(PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+JAVASCRIPT = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)[0]
+MARKETING = TEMPLATE.replace("transactional", "marketing\ntopic: offers")
+ADA = "u-17"
+
+
+class Shop(Up):
+    """An `up` with an inbox, and the backend of a shop that has its secret."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "config" / "templates").mkdir(parents=True)
+        (folder / "config" / "channels.yaml").write_text(CHANNELS)
+        for name, text in (("parcel", TEMPLATE), ("offer", MARKETING)):
+            (folder / "config" / "templates" / f"{name}.yaml").write_text(text)
+        super().__init__(folder)
+        calls: list[dict[str, Any]] = [
+            {"type": "identify", "userId": ADA, "traits": {"name": "<b>Ada</b>"}},
+            {"type": "identify", "userId": "bob", "traits": {"name": "Bob"}},
+            {"type": "page", "anonymousId": "visitor", "properties": {"path": "/"}},
+        ]
+        self.tell(*calls)
+        self.until(lambda: self.count("SELECT count() FROM person_list") == len(calls))
+        (line,) = (folder / "data" / "inbox_keys").read_text().splitlines()
+        self.workspace, _, self.secret = line.split()
+
+    def tell(self, *calls: dict[str, Any]) -> None:
+        (self.folder / "calls.jsonl").write_text("\n".join(map(json.dumps, calls)))
+        assert self.ask("send", "calls.jsonl").code == 0
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        by = time.monotonic() + 30
+        while not reached():
+            assert time.monotonic() < by, (self.folder / "up.log").read_text()[-2000:]
+            time.sleep(0.1)
+
+    def send(self, who: str, template: str = "parcel", order: str = "A-1") -> tuple[str, str]:
+        """Its state, with why, and its id."""
+        said = self.ask("message", "send", template, "--to", who, "--given", json.dumps({"order": order}),
+                        "--wait", "30").out.strip()  # fmt: skip
+        found = re.match(r"(.*) \((\w+)\)$", said)
+        assert found is not None, said
+        return found[1], found[2]
+
+    def token(self, user_id: str, **options: Any) -> str:
+        names: dict[str, Any] = {}
+        exec(PYTHON, names)  # noqa: S102 - the example of the page
+        return str(names["inbox_token"](self.secret, self.workspace, user_id, **options))
+
+    def get(self, user_id: str, **query: Any) -> Any:
+        answer = httpx.get(f"{self.url}/inbox", params=query, headers=bearer(self.token(user_id)), trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def read(self, user_id: str, **body: Any) -> Any:
+        answer = httpx.post(f"{self.url}/inbox/read", json=body, headers=bearer(self.token(user_id)), trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["read"]
+
+    def ids(self, user_id: str, **query: Any) -> list[str]:
+        return [each["id"] for each in self.get(user_id, **query)["messages"]]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    shop = Shop(tmp_path_factory.mktemp("inbox"))
+    yield shop
+    shop.stop()
+
+
+def test_a_message_comes_into_her_inbox_and_is_read_once(shop: Shop) -> None:
+    state, id_ = shop.send(ADA)
+    shop.until(lambda: shop.ids(ADA) == [id_])
+    told = shop.get(ADA)
+
+    assert state == "sent" and (told["unread"], told["next"]) == (1, "")
+    (message,) = told["messages"]
+    assert (message["title"], message["text"], message["link"], message["read"]) == (
+        "Parcel A-1 is on its way", "Hello <b>Ada</b>, it comes tomorrow.", "https://shop.example/orders/A-1",
+        False)  # fmt: skip
+    assert "<b>&lt;b&gt;Ada&lt;/b&gt;</b>" in message["html"]
+    page = httpx.get(f"{shop.url}/messages/{id_}", trust_env=False).text
+    assert "It is in her inbox" in page and "Not yet" in page and "https://shop.example/orders/A-1" in page
+
+    assert shop.read("bob", ids=[id_]) == shop.read("bob", all=True) == []  # it is none of his
+    assert shop.read(ADA, ids=[id_, "0" * 32]) == [id_]
+    shop.read(ADA, all=True)  # once more, whether the mark is known yet or not
+    shop.until(lambda: shop.get(ADA)["unread"] == 0)
+    rows = shop.ask("sql", "SELECT person, event, toString(properties.template) AS template FROM event_log "
+                    f"WHERE toString(properties.message_id) = '{id_}' AND event = 'Message Read'", "--json").rows  # fmt: skip
+
+    assert rows == [{"person": f"default/u:{ADA}", "event": "Message Read", "template": "parcel"}]
+    assert shop.get(ADA)["messages"] == [{**message, "read": True}] and shop.ids(ADA, unread=1) == []
+    assert shop.ids("bob") == [] and shop.read(ADA, ids=[id_]) == []
+    assert "Not yet" not in httpx.get(f"{shop.url}/messages/{id_}", trust_env=False).text
+
+
+def test_pages_follow_each_other_and_unread_ones_stand_alone(shop: Shop) -> None:
+    sent = [shop.send("bob", order=f"B-{number}")[1] for number in range(3)]
+    shop.until(lambda: len(shop.ids("bob")) == 3)
+
+    first = shop.get("bob", limit=2)
+    second = shop.get("bob", limit=2, cursor=first["next"])
+    shop.read("bob", ids=[sent[1]])
+    shop.until(lambda: shop.get("bob")["unread"] == 2)
+
+    assert [each["id"] for each in first["messages"]] == [sent[2], sent[1]]
+    assert [each["id"] for each in second["messages"]] == [sent[0]] and second["next"] == ""
+    assert shop.ids("bob", unread=1) == [sent[2], sent[0]]
+
+
+def test_who_was_merged_has_the_messages_of_all_her_ids(shop: Shop) -> None:
+    before = shop.send("visitor")[1]
+    shop.tell({"type": "identify", "userId": "eve", "anonymousId": "visitor", "traits": {"name": "Eve"}})
+    shop.until(lambda: shop.ids("eve") == [before])
+
+    assert shop.read("eve", all=True) == [before]
+    shop.until(lambda: shop.get("eve")["unread"] == 0)
+
+
+def test_marketing_comes_into_the_inbox_of_who_wants_it_there(shop: Shop) -> None:
+    assert shop.send("bob", "offer")[0] == "withheld: no_consent"
+
+    shop.tell({"type": "identify", "userId": "bob", "traits": {"consent": {"offers": {"inbox": True}}}})
+
+    assert shop.send("bob", "offer")[0] == "sent"
+
+
+@pytest.mark.node
+def test_node_and_the_command_make_the_same_tokens(shop: Shop) -> None:
+    script = f'{JAVASCRIPT}\nconsole.log(inboxToken("{shop.secret}", "{shop.workspace}", "李雷/?>"))'
+    of_node = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True, timeout=30).stdout
+    of_command = shop.ask("inbox", "token", "李雷/?>").out
+
+    made = [each.strip().split(".") for each in (of_node, of_command, shop.token("李雷/?>"))]
+
+    assert len({each[1] for each in made}) == len({each[0] for each in made}) == 1
+    for each in made:
+        answer = httpx.get(f"{shop.url}/inbox", headers=bearer(".".join(each)), trust_env=False)
+        assert (answer.status_code, answer.json()["unread"]) == (200, 0)
+
+
+@pytest.mark.browser
+def test_a_page_of_another_origin_asks_by_the_snippet(shop: Shop) -> None:
+    path = next(path for name in BROWSERS if (path := shutil.which(name)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        page = browser.new_page()
+        page.goto(f"{shop.url.replace('127.0.0.1', 'localhost')}/healthz")
+        page.add_script_tag(url=f"{shop.url}/tidewire.js")
+        told = page.evaluate("token => tidewire.inbox({token, limit: 1})", shop.token("bob"))
+        read = page.evaluate("() => tidewire.inbox.read('all')")["read"]
+        wrong = page.evaluate("() => tidewire.inbox({token: 'x'}).catch((error) => error.message)")
+        browser.close()
+
+    assert len(told["messages"]) == 1 and told["next"]
+    assert set(read) == set(shop.ids("bob", unread=1)) or set(read) >= set(shop.ids("bob", unread=1))
+    assert wrong.startswith("This token is not known here.")
