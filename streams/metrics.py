@@ -66,7 +66,8 @@ class Metric(NamedTuple):
 Made = TypeVar("Made")
 
 LABELS: Mapping[str, str] = {
-    "channel": "a channel: `email` or `sms`",
+    "asked": "what was asked of an inbox: `list`, `read` or `unknown`",
+    "channel": "a channel: `email`, `sms` or `inbox`",
     "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
              "messages) or `tidewire-clickhouse` (the sink)",
     "link": "what a link of a message is for: `click`, `open`, `unsubscribe`, `preferences` or `unknown`",
@@ -244,7 +245,8 @@ SENDER_RESTING = Metric("sender", "tidewire_sender_channel_rests", "gauge", "1",
                         "1 while a channel takes nothing from anybody and is left alone.", ("channel",))  # fmt: skip
 
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
-OF_LINKS = (LINK_REQUESTS, LINK_LOST, INBOX_REQUESTS)
+OF_LINKS = (LINK_REQUESTS, LINK_LOST)
+OF_INBOX = (INBOX_REQUESTS,)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
@@ -254,7 +256,8 @@ OF_SENDER = (SENDER_ATTEMPTS, SENDER_SECONDS, SENDER_WAITING, SENDER_UNDER_WAY, 
              *(named for metric in OF_WORKER if (named := of_messages(metric)) is not None))  # fmt: skip
 OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD, *OF_EVERY)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_INBOX, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD,
+                               *OF_EVERY)  # fmt: skip
 
 
 # --- reasons

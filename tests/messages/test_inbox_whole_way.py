@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from playwright.sync_api import sync_playwright
 from tests.cli.running import Up
 from tests.conftest import BROWSERS
 from tests.dashboard.conftest import ARGUMENTS
+from web.collector.app import SNIPPET
 
 PAGE = Path("docs/inbox.md").read_text(encoding="utf-8")
 CHANNELS, TEMPLATE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -25,30 +25,50 @@ CHANNELS, TEMPLATE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 JAVASCRIPT = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)[0]
 MARKETING = TEMPLATE.replace("transactional", "marketing\ntopic: offers")
 ADA = "u-17"
+KEY = "trial-key"
+FINAL = ("sent", "failed", "withheld", "unknown")
+
+
+def inbox_token(secret: str, workspace: str, user_id: str, life_s: int = 3_600) -> str:
+    """As the example of the page makes it."""
+    names: dict[str, Any] = {}
+    exec(PYTHON, names)
+    return str(names["inbox_token"](secret, workspace, user_id, life_s))
 
 
 class Shop(Up):
     """An `up` with an inbox, and the backend of a shop that has its secret."""
 
     def __init__(self, folder: Path) -> None:
+        self.http = httpx.Client(timeout=20, trust_env=False)
         (folder / "config" / "templates").mkdir(parents=True)
         (folder / "config" / "channels.yaml").write_text(CHANNELS)
         for name, text in (("parcel", TEMPLATE), ("offer", MARKETING)):
             (folder / "config" / "templates" / f"{name}.yaml").write_text(text)
-        super().__init__(folder)
+        super().__init__(folder, TIDEWIRE_WRITE_KEYS=KEY)
         calls: list[dict[str, Any]] = [
             {"type": "identify", "userId": ADA, "traits": {"name": "<b>Ada</b>"}},
             {"type": "identify", "userId": "bob", "traits": {"name": "Bob"}},
             {"type": "page", "anonymousId": "visitor", "properties": {"path": "/"}},
         ]
         self.tell(*calls)
-        self.until(lambda: self.count("SELECT count() FROM person_list") == len(calls))
+        self.until(lambda: len(self.rows("SELECT person FROM person_list")) == len(calls))
         (line,) = (folder / "data" / "inbox_keys").read_text().splitlines()
         self.workspace, _, self.secret = line.split()
 
     def tell(self, *calls: dict[str, Any]) -> None:
-        (self.folder / "calls.jsonl").write_text("\n".join(map(json.dumps, calls)))
-        assert self.ask("send", "calls.jsonl").code == 0
+        answer = self.http.post(f"{self.url}/v1/batch", json={"batch": calls}, auth=(KEY, ""))
+        assert answer.status_code == 200
+
+    def api(self, path: str, **body: Any) -> Any:
+        """What the API says, which is what commands ask: a process each would take longer than all the rest."""
+        answer = self.http.request("POST" if body else "GET", f"{self.url}/api/{path}", json=body or None,
+                               headers=bearer(str(self._said("token"))))  # fmt: skip
+        return answer.json() if answer.status_code == 200 else {}
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.api("sql", query=query)["rows"]
+        return rows
 
     def until(self, reached: Callable[[], bool]) -> None:
         by = time.monotonic() + 30
@@ -58,24 +78,21 @@ class Shop(Up):
 
     def send(self, who: str, template: str = "parcel", order: str = "A-1") -> tuple[str, str]:
         """Its state, with why, and its id."""
-        said = self.ask("message", "send", template, "--to", who, "--given", json.dumps({"order": order}),
-                        "--wait", "30").out.strip()  # fmt: skip
-        found = re.match(r"(.*) \((\w+)\)$", said)
-        assert found is not None, said
-        return found[1], found[2]
+        id_ = self.api("messages", template=template, to=who, given={"order": order})["message"]
+        self.until(lambda: self.api(f"messages/{id_}").get("state") in FINAL)
+        row = self.api(f"messages/{id_}")
+        return ": ".join(filter(None, (row["state"], row["why"]))), id_
 
-    def token(self, user_id: str, **options: Any) -> str:
-        names: dict[str, Any] = {}
-        exec(PYTHON, names)  # noqa: S102 - the example of the page
-        return str(names["inbox_token"](self.secret, self.workspace, user_id, **options))
+    def token(self, user_id: str) -> str:
+        return inbox_token(self.secret, self.workspace, user_id)
 
     def get(self, user_id: str, **query: Any) -> Any:
-        answer = httpx.get(f"{self.url}/inbox", params=query, headers=bearer(self.token(user_id)), trust_env=False)
+        answer = self.http.get(f"{self.url}/inbox", params=query, headers=bearer(self.token(user_id)))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def read(self, user_id: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}/inbox/read", json=body, headers=bearer(self.token(user_id)), trust_env=False)
+        answer = self.http.post(f"{self.url}/inbox/read", json=body, headers=bearer(self.token(user_id)))
         assert answer.status_code == 200, answer.text
         return answer.json()["read"]
 
@@ -91,6 +108,7 @@ def bearer(token: str) -> dict[str, str]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     shop = Shop(tmp_path_factory.mktemp("inbox"))
     yield shop
+    shop.http.close()
     shop.stop()
 
 
@@ -105,20 +123,20 @@ def test_a_message_comes_into_her_inbox_and_is_read_once(shop: Shop) -> None:
         "Parcel A-1 is on its way", "Hello <b>Ada</b>, it comes tomorrow.", "https://shop.example/orders/A-1",
         False)  # fmt: skip
     assert "<b>&lt;b&gt;Ada&lt;/b&gt;</b>" in message["html"]
-    page = httpx.get(f"{shop.url}/messages/{id_}", trust_env=False).text
+    page = shop.http.get(f"{shop.url}/messages/{id_}").text
     assert "It is in her inbox" in page and "Not yet" in page and "https://shop.example/orders/A-1" in page
 
     assert shop.read("bob", ids=[id_]) == shop.read("bob", all=True) == []  # it is none of his
     assert shop.read(ADA, ids=[id_, "0" * 32]) == [id_]
     shop.read(ADA, all=True)  # once more, whether the mark is known yet or not
     shop.until(lambda: shop.get(ADA)["unread"] == 0)
-    rows = shop.ask("sql", "SELECT person, event, toString(properties.template) AS template FROM event_log "
-                    f"WHERE toString(properties.message_id) = '{id_}' AND event = 'Message Read'", "--json").rows  # fmt: skip
+    rows = shop.rows("SELECT person, event, toString(properties.template) AS template FROM event_log "
+                     f"WHERE toString(properties.message_id) = '{id_}' AND event = 'Message Read'")  # fmt: skip
 
     assert rows == [{"person": f"default/u:{ADA}", "event": "Message Read", "template": "parcel"}]
     assert shop.get(ADA)["messages"] == [{**message, "read": True}] and shop.ids(ADA, unread=1) == []
     assert shop.ids("bob") == [] and shop.read(ADA, ids=[id_]) == []
-    assert "Not yet" not in httpx.get(f"{shop.url}/messages/{id_}", trust_env=False).text
+    assert "Not yet" not in shop.http.get(f"{shop.url}/messages/{id_}").text
 
 
 def test_pages_follow_each_other_and_unread_ones_stand_alone(shop: Shop) -> None:
@@ -162,7 +180,7 @@ def test_node_and_the_command_make_the_same_tokens(shop: Shop) -> None:
 
     assert len({each[1] for each in made}) == len({each[0] for each in made}) == 1
     for each in made:
-        answer = httpx.get(f"{shop.url}/inbox", headers=bearer(".".join(each)), trust_env=False)
+        answer = shop.http.get(f"{shop.url}/inbox", headers=bearer(".".join(each)))
         assert (answer.status_code, answer.json()["unread"]) == (200, 0)
 
 
@@ -171,14 +189,15 @@ def test_a_page_of_another_origin_asks_by_the_snippet(shop: Shop) -> None:
     path = next(path for name in BROWSERS if (path := shutil.which(name)))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        page = browser.new_page()
+        page = browser.new_page(bypass_csp=True)  # that of our pages; a shop has its own
         page.goto(f"{shop.url.replace('127.0.0.1', 'localhost')}/healthz")
-        page.add_script_tag(url=f"{shop.url}/tidewire.js")
+        page.add_script_tag(content=SNIPPET.read_text(encoding="utf-8"))
+        page.evaluate("host => tidewire.load('', {host})", shop.url)
         told = page.evaluate("token => tidewire.inbox({token, limit: 1})", shop.token("bob"))
         read = page.evaluate("() => tidewire.inbox.read('all')")["read"]
         wrong = page.evaluate("() => tidewire.inbox({token: 'x'}).catch((error) => error.message)")
         browser.close()
 
     assert len(told["messages"]) == 1 and told["next"]
-    assert set(read) == set(shop.ids("bob", unread=1)) or set(read) >= set(shop.ids("bob", unread=1))
+    assert read and shop.get("bob")["unread"] in (0, len(read))  # the mark shows in a moment
     assert wrong.startswith("This token is not known here.")
