@@ -55,7 +55,7 @@ class KeptRow(msgspec.Struct, frozen=True):
 
     Attributes:
         id: of the message.
-        kept_at: when it came.
+        kept_at: when it came; `outbox_days` later it is deleted.
         address: where it would have gone.
         language: in which it is.
         subject, preheader, text, html, link: its parts; those that its channel has not are empty.
@@ -77,7 +77,7 @@ class InboxRow(msgspec.Struct, frozen=True):
 
     Attributes:
         id: of the message.
-        kept_at: when it came.
+        kept_at: when it came; `inbox_days` later it is deleted.
         template: name of its template; topic: what she consented to.
         language: in which it is.
         subject: its title.
@@ -112,7 +112,7 @@ class SuppressionRow(msgspec.Struct, frozen=True):
     """An address to which nothing is sent.
 
     Attributes:
-        channel: email, sms or inbox.
+        channel: email or sms.
         address: in small letters.
         reason: bounced, complained or blocked.
         why: what was said, in one line.

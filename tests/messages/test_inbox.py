@@ -6,6 +6,7 @@ import json
 import re
 import stat
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,19 @@ from schemas.keys import LONGEST_ID, is_blocked
 from schemas.messages import READ
 from schemas.templates import LONGEST_INBOX
 from schemas.times import to_ms
-from sinks.analytics import Analytics
+from sinks.analytics import Analytics, ClickHouseAway
 from sinks.messages.person_tokens import LONGEST_LIFE_S, LONGEST_TOKEN, PersonTokens, WrongToken
 from sinks.messages.tables import INBOX, INBOX_READS, TABLES, InboxReadRow, InboxRow
+from sinks.messages.templating import CannotFill
 from sinks.migrate import migrate
 from sinks.tables import columns_from
 from streams.cli.app import app
 from streams.embedded import EmbeddedLog
 from streams.log import TP, LogBusy
+from streams.roles import Running, _analytics_of_inboxes
 from streams.topics import create_topics
 from tests.collector.running import Faulty
+from tests.messages.test_files import read_text
 from tests.messages.test_inbox_whole_way import CHANNELS, PAGE, TEMPLATE, inbox_token
 from tests.messages.test_links import key_file
 from tests.sinks.conftest import chdb  # noqa: F401 - a fixture
@@ -347,13 +351,24 @@ async def test_pages_of_every_origin_may_ask_and_other_ways_lead_nowhere(tmp_pat
     assert nowhere.status_code == 404 and "There is no inbox here" in nowhere.text
 
 
+async def test_a_collector_asks_a_server_and_leaves_chdb_to_the_process_of_the_sink(tmp_path: Path) -> None:
+    server = "clickhouse://tidewire@127.0.0.1:9/tidewire"
+
+    async with AsyncExitStack() as stack:
+        alone = Running(Settings(data=tmp_path, analytics=server, analytics_password="a"), EmbeddedLog(tmp_path), "")
+        found = _analytics_of_inboxes(alone, stack)
+        assert found is not None and str(found.place) == server
+        assert _analytics_of_inboxes(Running(Settings(data=tmp_path), EmbeddedLog(tmp_path), ""), stack) is None
+        alone._analytics = found
+        assert _analytics_of_inboxes(alone, stack) is found
+    with pytest.raises(ClickHouseAway, match="is closed"):
+        await found.query("SELECT 1")
+
+
 # --- what is written, and the page
 
 
 def test_a_link_leads_to_an_address_and_what_is_too_long_is_not_sent(tmp_path: Path) -> None:
-    from sinks.messages.templating import CannotFill
-    from tests.messages.test_files import read_text
-
     text = TEMPLATE.replace('"https://shop.example/orders/{{ given.order | urlencode }}"', '"{{ given.link }}"')
     template = read_text(text, tmp_path)
 

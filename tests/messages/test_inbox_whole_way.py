@@ -26,6 +26,7 @@ JAVASCRIPT = re.findall(r"```js\n(.*?)```", PAGE, re.DOTALL)[0]
 MARKETING = TEMPLATE.replace("transactional", "marketing\ntopic: offers")
 ADA = "u-17"
 KEY = "trial-key"
+PUBLIC = "https://go.shop.test"
 FINAL = ("sent", "failed", "withheld", "unknown")
 
 
@@ -45,7 +46,7 @@ class Shop(Up):
         (folder / "config" / "channels.yaml").write_text(CHANNELS)
         for name, text in (("parcel", TEMPLATE), ("offer", MARKETING)):
             (folder / "config" / "templates" / f"{name}.yaml").write_text(text)
-        super().__init__(folder, TIDEWIRE_WRITE_KEYS=KEY)
+        super().__init__(folder, TIDEWIRE_WRITE_KEYS=KEY, TIDEWIRE_PUBLIC_URL=PUBLIC)
         calls: list[dict[str, Any]] = [
             {"type": "identify", "userId": ADA, "traits": {"name": "<b>Ada</b>"}},
             {"type": "identify", "userId": "bob", "traits": {"name": "Bob"}},
@@ -123,6 +124,8 @@ def test_a_message_comes_into_her_inbox_and_is_read_once(shop: Shop) -> None:
         "Parcel A-1 is on its way", "Hello <b>Ada</b>, it comes tomorrow.", "https://shop.example/orders/A-1",
         False)  # fmt: skip
     assert "<b>&lt;b&gt;Ada&lt;/b&gt;</b>" in message["html"]
+    assert '<a href="https://shop.example/help">' in message["html"]
+    assert PUBLIC not in message["html"]  # nothing in it is tracked
     page = shop.http.get(f"{shop.url}/messages/{id_}").text
     assert "It is in her inbox" in page and "Not yet" in page and "https://shop.example/orders/A-1" in page
 

@@ -245,6 +245,7 @@
       remember("user", String(userId));
     },
     reset() {
+      token = "";
       remember("user", "");
       remember("anonymous", uuid());
     },
@@ -267,7 +268,7 @@
     if (!answer.ok) throw new Error(said.message);
     return said;
   };
-  api.inbox = (options) => {
+  api.inbox = (options = {}) => {
     const { token: newest, ...query } = options;
     token = newest || token;
     return ask("?" + new URLSearchParams(query));
