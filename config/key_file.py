@@ -81,8 +81,10 @@ def read_key(place: str, name: str, secret: str, *, others: Collection[Key], new
 
 
 def check_count(file: Path, keys: Collection[Key], new: str = NEW_KEY, *, of: str = "") -> None:
-    """Raises:
-    ConfigError: there is no key, or there are too many; `of`: of whom.
+    """Refuse a file without a key, or with too many; `of`: of whom.
+
+    Raises:
+        ConfigError: with the mend.
     """
     if not keys:
         raise ConfigError(str(file), "holds no key.", f"Write what {new} prints.")

@@ -213,6 +213,10 @@ def _check(table: Table, reserved: frozenset[str]) -> None:
         if kind is None or "Nullable(" in kind or kind.startswith(("Array(", "Map(", "JSON", "Float")):
             raise TableRefused(table.name, f"key column {name!r} is {kind or 'no field of the struct'}",
                                "Key columns are fields that always have one exact value.")  # fmt: skip
+    if table.days and columns.get(table.since) != "DateTime64(3, 'UTC')":
+        raise TableRefused(table.name, f"rows end {table.days} days after {table.since!r}, which is "
+                           f"{columns.get(table.since) or 'no field of the struct'}",
+                           "Name a field that is always a time.")  # fmt: skip
 
 
 async def _extend(analytics: Analytics, table: Table, there: dict[str, str]) -> None:

@@ -138,7 +138,8 @@ async def test_another_spelling_of_the_same_type_is_no_change(analytics: Analyti
     table(str, name="events"), table(str, name="event"), table(str, name="Visits"), table(str, name="x; DROP"),
     table(str, name=""), table(str, field="key"), table(str, field="person"), table(str, field="Größe"), table(object),
     table(str, key=("nope",)), table(str | None, key=("value",)), table(list[str], key=("value",)),
-    table(float, key=("value",)),
+    table(float, key=("value",)), table(str)._replace(days=1), table(str)._replace(days=1, since="value"),
+    table(datetime | None)._replace(days=1, since="value"),
 ])  # fmt: skip
 async def test_what_cannot_be_a_table_is_refused_before_anything_is_made(analytics: Analytics, wrong: Table) -> None:
     with pytest.raises(TableRefused):

@@ -85,13 +85,12 @@ class InboxSite:
     Args:
         tokens: None where no workspace has a key: then there is no inbox.
         days: that a message stays.
-        clock, monotonic_s: the time of day in UTC, and a clock that never jumps.
+        clock: the time of day, in UTC.
     """
 
     def __init__(
         self, log_: Log, analytics: Analytics | None, tokens: PersonTokens | None, metrics: InboxMetrics, *, days: int,
-        limits: Limits, clock: Callable[[], datetime] = now, monotonic_s: Callable[[], float] = monotonic,
-        longest_wait_s: float = LONGEST_WAIT_S,
+        limits: Limits, clock: Callable[[], datetime] = now,
     ) -> None:  # fmt: skip
         self._log = log_
         self._analytics = analytics
@@ -100,8 +99,6 @@ class InboxSite:
         self._days = days
         self._limits = limits
         self._clock = clock
-        self._monotonic_s = monotonic_s
-        self._longest_wait_s = longest_wait_s
         self._turns = asyncio.Semaphore(MOST_ASKING)
         self._under_way = 0
 
@@ -128,7 +125,7 @@ class InboxSite:
             return _NONE
         headers: dict[bytes, bytes] = dict(scope["headers"])
         person = _person(self._tokens, headers)
-        if wait_s := self._limits.take(person, self._monotonic_s()):
+        if wait_s := self._limits.take(person, monotonic()):
             return answers.come_again(429, "Too many requests for this inbox.", wait_s)
         inbox = Inbox(self._analytics, person, self._clock() - timedelta(days=self._days))
         if path == PATH:
@@ -138,8 +135,10 @@ class InboxSite:
 
     async def _list(self, inbox: Inbox, query: Mapping[str, str]) -> Answer:
         most, place = _limit(query.get("limit", "")), _place(query.get("cursor", ""))
+        if (unread := query.get("unread", "")) not in ("", "1"):
+            raise _Wrong(answers.unreadable("`unread` is 1, or left out."))
         async with self._turn():
-            page = await inbox.page(place, most=most, is_unread=query.get("unread", "") in ("1", "true"))
+            page = await inbox.page(place, most=most, is_unread=bool(unread))
         shown = [{"id": row["id"], "at": row["kept_at"], "title": row["subject"], "text": row["text"],
                   "html": row["html"], "link": row["link"], "read": bool(row["is_read"])}
                  for row in page.rows]  # fmt: skip
@@ -168,7 +167,7 @@ class InboxSite:
             raise _Wrong(later)
         self._under_way += 1
         try:
-            async with asyncio.timeout(self._longest_wait_s), self._turns:
+            async with asyncio.timeout(LONGEST_WAIT_S), self._turns:
                 yield
         except (TimeoutError, ClickHouseError) as error:
             log.warning("inbox_not_read", error=str(error) or "no answer in time")
@@ -178,8 +177,7 @@ class InboxSite:
 
 
 def inbox_app(log_: Log, settings: Settings, registry: CollectorRegistry, analytics: Analytics | None, *,
-              clock: Callable[[], datetime] = now, limits: Limits | None = None,
-              longest_wait_s: float = LONGEST_WAIT_S) -> InboxSite:  # fmt: skip
+              clock: Callable[[], datetime] = now, limits: Limits | None = None) -> InboxSite:  # fmt: skip
     """The app. Without any key there is no inbox, and it says so.
 
     Args:
@@ -192,7 +190,7 @@ def inbox_app(log_: Log, settings: Settings, registry: CollectorRegistry, analyt
     keys = {workspace: [key.secret for key in own] for workspace, own in load_inbox_keys(settings).items()}
     tokens = PersonTokens(keys, lambda: clock().timestamp()) if keys else None
     return InboxSite(log_, analytics, tokens, InboxMetrics(registry), days=settings.inbox_days,
-                     limits=limits or Limits(PER_S, AT_ONCE), clock=clock, longest_wait_s=longest_wait_s)  # fmt: skip
+                     limits=limits or Limits(PER_S, AT_ONCE), clock=clock)  # fmt: skip
 
 
 # --- requests
