@@ -165,6 +165,14 @@ def test_who_was_merged_has_the_messages_of_all_her_ids(shop: Shop) -> None:
     shop.until(lambda: shop.get("eve")["unread"] == 0)
 
 
+def test_what_was_kept_ends_by_itself(shop: Shop) -> None:
+    made = shop.rows("SELECT name, extract(engine_full, 'toIntervalDay\\\\((\\\\d+)\\\\)') AS days FROM system.tables "
+                     "WHERE name IN ('inbox', 'inbox_reads', 'outbox', 'messages') ORDER BY name")  # fmt: skip
+
+    assert {row["name"]: row["days"] for row in made} == {
+        "inbox": "90", "inbox_reads": "90", "outbox": "400", "messages": ""}  # fmt: skip
+
+
 def test_marketing_comes_into_the_inbox_of_who_wants_it_there(shop: Shop) -> None:
     assert shop.send("bob", "offer")[0] == "withheld: no_consent"
 
