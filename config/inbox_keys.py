@@ -59,7 +59,11 @@ def read_inbox_keys(file: Path) -> Mapping[str, tuple[Key, ...]]:
             raise ConfigError(place, "its first word is no workspace.",
                               "Use lower case letters, digits, - and _, at most 63.")  # fmt: skip
         own = keys.setdefault(workspace, [])
-        own.append(read_key(place, name, secret, others=own, new=_new(workspace)))
+        key = read_key(place, name, secret, others=own, new=_new(workspace))
+        if any(key.secret == other.secret for others in keys.values() for other in others):
+            raise ConfigError(place, "its secret stands above, for another workspace.",
+                              f"Write what {_new(workspace)} prints: each signs for its own people alone.")  # fmt: skip
+        own.append(key)
         check_count(file, own, of=f" of {workspace}")
     if not keys:
         check_count(file, (), _new("shop"))

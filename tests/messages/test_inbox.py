@@ -132,6 +132,7 @@ def test_keys_are_those_of_their_workspace_the_newest_first(tmp_path: Path) -> N
         (f"shop one {ONE.hex()[1:]}\n", "has 63 characters"),
         (f"shop {ONE.hex()} one\n", "the name is as long as a secret"),
         (f"shop one {ONE.hex()}\nshop two {ONE.hex()}\n", "line 2: .* stands above, too"),
+        (f"shop one {ONE.hex()}\nother one {ONE.hex()}\n", "line 2: its secret stands above, for another workspace"),
         ("".join(f"shop k{number} {number:064x}\n" for number in range(11)), "holds 11 keys of shop; at most 10"),
     ],
 )
