@@ -20,7 +20,7 @@ from sinks.messages.smtp_settings import SmtpSettings
 from sinks.messages.webhook import WebhookSettings
 
 FILE_NAME = "channels.yaml"
-OUTBOX = "outbox"
+OUTBOX, INBOX = "outbox", "inbox"  # through these nothing leaves, so they need no part of their own
 LONGEST_CALL_S = 120.0  # a channel that has not answered by then is not waited for
 
 
@@ -38,7 +38,7 @@ class ChannelSettings(BaseModel):
 
     @model_validator(mode="after")
     def _has_what_it_leaves_through(self) -> Self:
-        if self.via != OUTBOX and getattr(self, self.via) is None:
+        if self.via not in (OUTBOX, INBOX) and getattr(self, self.via) is None:
             raise ValueError(f"`via: {self.via}` needs a part `{self.via}:` that says how; see docs/messages.md")
         return self
 
@@ -72,6 +72,14 @@ class SmsSettings(ChannelSettings):
     webhook: WebhookSettings | None = None
 
 
+class InboxSettings(ChannelSettings):
+    """How messages come into people's inbox."""
+
+    via: Literal["outbox", "inbox"] = Field(
+        default="outbox", description="`inbox`: she can read them, see docs/inbox.md. `outbox`: only you can."
+    )
+
+
 class Channels(BaseModel):
     """All of them."""
 
@@ -79,6 +87,7 @@ class Channels(BaseModel):
 
     email: EmailSettings = EmailSettings()
     sms: SmsSettings = SmsSettings()
+    inbox: InboxSettings = InboxSettings()
 
 
 def read_channels(config: Path) -> Channels:

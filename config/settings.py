@@ -52,6 +52,15 @@ class Settings(BaseModel):
     link_keys: str = Field("", description="File of the keys that links are signed with, see docs/links.md. Default: "
                                            "`link_keys` in the data folder, made when needed; on Kafka it must be "
                                            "given, the same for collectors and senders.")  # fmt: skip
+    inbox_keys: str = Field("", description="File of the keys that tokens of the inbox are signed with, see "
+                                            "docs/inbox.md. Default: `inbox_keys` in the data folder, made where "
+                                            "`channels.yaml` has an inbox; on Kafka it must be given to the "
+                                            "collectors, and these then ask ClickHouse (`analytics`). Without a key "
+                                            "there is no `/inbox`.")  # fmt: skip
+    inbox_days: int = Field(90, ge=1, le=3_650, description="Days that a message stays in the inbox; it is then "
+                                                            "deleted. The same for all processes.")  # fmt: skip
+    outbox_days: int = Field(400, ge=1, le=3_650, description="Days that what messages said is kept that stayed in "
+                                                              "the outbox; it is then deleted.")  # fmt: skip
     smtp_password: str = Field("", repr=False, description="Password of `smtp.user` in `channels.yaml`.")
     webhook_secrets: str = Field("", repr=False, description="Secrets that sign webhooks, `whsec_…`, the newest first, "
                                                             "with spaces between.")  # fmt: skip

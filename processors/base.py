@@ -32,12 +32,16 @@ class Table(NamedTuple):
             "LowCardinality(String)"]` names another.
         key: columns that tell two rows of one person key apart.
         about: one sentence for the documentation.
+        since: column with the time from which on a row grows old; empty: rows stay for ever.
+        days: a row older than that is deleted; 0: how long rows stay is not changed.
     """
 
     name: str
     row: type[msgspec.Struct]
     key: tuple[str, ...]
     about: str
+    since: str = ""
+    days: int = 0
 
 
 class Person(NamedTuple):

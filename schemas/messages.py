@@ -23,12 +23,14 @@ import msgspec
 
 from schemas.event import Event
 from schemas.keyed import Keyed
+from schemas.keys import split_key
 from schemas.templates import Channel, Class
 
 SOURCE = "tidewire"  # of the events that say what became of a message
 # Those that tell of no deed of hers.
 OURS = frozenset({"Message Sent", "Message Failed", "Message Bounced", "Message Delivered", "Message Complained"})
 OPENED, CLICKED = "Message Opened", "Message Clicked"
+READ = "Message Read"  # she, or the page that shows it to her, marked a message of her inbox
 MACHINE = "machine"  # property of these two, where not she but a program did it: one of `MACHINES`
 MACHINES: Mapping[str, str] = {
     "head": "asked with HEAD, as programs do that look whether an address answers",
@@ -102,6 +104,21 @@ class Withheld(OfMessage, tag="withheld", kw_only=True):
 
 WHY_WITHHELD = ("nobody", "no_address", "no_consent", "bounced", "complained", "blocked")
 ADDRESSES: Mapping[Channel, str] = {"email": "email", "sms": "phone"}  # where in the profile her address stands
+
+
+def address_of(channel: Channel, person: str, profile: object) -> str:
+    """Where a message reaches her on a channel; empty where nowhere. Her inbox is known by her id.
+
+    Args:
+        person: her person key.
+        profile: what the profile shows of her.
+
+    >>> address_of("inbox", "shop/u:u-17", None), address_of("email", "shop/u:u-17", {"email": "ada@example.com"})
+    ('u-17', 'ada@example.com')
+    """
+    if channel not in ADDRESSES:
+        return split_key(person)[2]
+    return str(profile.get(ADDRESSES[channel]) or "") if isinstance(profile, Mapping) else ""
 
 
 class Outcome(OfMessage, tag="outcome", kw_only=True):

@@ -71,6 +71,12 @@ class LedgerLine(msgspec.Struct, kw_only=True, omit_defaults=True):
     facts: Mapping[str, str | int | float | bool | None] = {}
 
 
+def row_once(table: str, person: str, values: msgspec.Struct) -> TableRow:
+    """A row of a person key that is never changed: written again it is the same."""
+    return TableRow(table=table, workspace=person.partition("/")[0], key=person, version=1,
+                    values=Raw(encode_json(values)))  # fmt: skip
+
+
 encode_json = msgspec.json.Encoder(decimal_format="string").encode
 decode_table_row = msgspec.json.Decoder(TableRow).decode
 decode_portrait = msgspec.json.Decoder(Portrait).decode

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 LONGEST_SMS = 1_600  # characters; of ten messages in one, what operators carry
+LONGEST_INBOX = 20_000  # characters of text and HTML together: a hundred of them are one answer
 LANGUAGE = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?$"
 
-Channel = Literal["email", "sms"]
+Channel = Literal["email", "sms", "inbox"]
 Class = Literal["marketing", "transactional"]
-PARTS = ("subject", "preheader", "text", "html")
+PARTS = ("subject", "preheader", "text", "html", "link")
 
 
 class ApprovedText(BaseModel):
@@ -34,10 +35,11 @@ class Content(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    subject: str = Field("", max_length=1_000, description="Of a mail: one line.")
+    subject: str = Field("", max_length=1_000, description="Of a mail, and the title in the inbox: one line.")
     preheader: str = Field("", max_length=1_000, description="What mailboxes show behind the subject. It needs `html`.")
     text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS.")
     html: str = Field("", description="A whole HTML page; its `<style>` is written into its tags.")
+    link: str = Field("", max_length=2_000, description="Of the inbox: the address that the message leads to.")
     approved: ApprovedText | None = Field(None, description="Of an SMS through a provider that approves texts.")
 
 
@@ -80,6 +82,15 @@ class TemplateFile(BaseModel):
                 raise PydanticCustomError(
                     "approved", "a mail has no approved text (content.{language})", {"language": language}
                 )
+            if self.channel != "inbox" and content.link:
+                raise PydanticCustomError("link", "only the inbox has a link (content.{language})",
+                                          {"language": language})  # fmt: skip
+            if self.channel == "inbox" and not content.subject.strip():
+                raise PydanticCustomError("subject", "a message in the inbox needs a subject: its title "
+                                                     "(content.{language})", {"language": language})  # fmt: skip
+            if self.channel == "inbox" and (content.preheader or content.approved):
+                raise PydanticCustomError("inbox", "the inbox has no preheader and no approved text "
+                                                   "(content.{language})", {"language": language})  # fmt: skip
             if content.preheader and not content.html:
                 raise PydanticCustomError(
                     "preheader", "a preheader needs html (content.{language})", {"language": language}

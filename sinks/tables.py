@@ -152,8 +152,10 @@ _PERSON = Column("person", "String", "Key of the person it belongs to today.")
 
 def create_table(table: Table) -> str:
     lines = ",\n".join(_line(column) for column in (*_FIRST, *columns_of(table), *_LAST))
+    forget = f"TTL {_end_of(table)}\n" if table.days else ""
     return (f"CREATE TABLE IF NOT EXISTS `{table.name}`\n(\n{lines}\n)\n"
-            f"ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({', '.join(_sorted_by(table))})\n{_STORAGE}\n"
+            f"ENGINE = ReplacingMergeTree(version, is_deleted)\nORDER BY ({', '.join(_sorted_by(table))})\n"
+            f"{forget}{_STORAGE}\n"
             f"COMMENT {quoted(f'{table.about} Read it through {view_of(table)}, or with FINAL.')}")  # fmt: skip
 
 
@@ -169,6 +171,11 @@ def create_view(table: Table) -> str:
             "LEFT JOIN (SELECT workspace, key, person FROM identities FINAL WHERE person != key) AS i\n"
             "    ON t.workspace = i.workspace AND t.key = i.key\n"
             f"SETTINGS join_use_nulls = 0\nCOMMENT {quoted(table.about)}")  # fmt: skip
+
+
+def _end_of(table: Table) -> str:
+    """When a row is deleted, written as ClickHouse writes it."""
+    return f"toDateTime({table.since}) + toIntervalDay({table.days})"
 
 
 def view_of(table: Table) -> str:
@@ -206,6 +213,10 @@ def _check(table: Table, reserved: frozenset[str]) -> None:
         if kind is None or "Nullable(" in kind or kind.startswith(("Array(", "Map(", "JSON", "Float")):
             raise TableRefused(table.name, f"key column {name!r} is {kind or 'no field of the struct'}",
                                "Key columns are fields that always have one exact value.")  # fmt: skip
+    if table.days and columns.get(table.since) != "DateTime64(3, 'UTC')":
+        raise TableRefused(table.name, f"rows end {table.days} days after {table.since!r}, which is "
+                           f"{columns.get(table.since) or 'no field of the struct'}",
+                           "Name a field that is always a time.")  # fmt: skip
 
 
 async def _extend(analytics: Analytics, table: Table, there: dict[str, str]) -> None:
@@ -226,6 +237,9 @@ async def _extend(analytics: Analytics, table: Table, there: dict[str, str]) -> 
         if column.name not in there:
             await analytics.command(f"ALTER TABLE `{table.name}` ADD COLUMN IF NOT EXISTS {_line(column).strip()}")
             log.info("column_added", table=table.name, column=column.name)
+    if table.days and f"TTL {_end_of(table)} SETTINGS" not in made["engine_full"]:  # the setting is another now
+        await analytics.command(f"ALTER TABLE `{table.name}` MODIFY TTL {_end_of(table)}")
+        log.info("retention_changed", table=table.name, days=table.days)
     if TOKENS not in made["engine_full"]:  # made before there were tokens
         await analytics.command(f"ALTER TABLE `{table.name}` MODIFY SETTING {TOKENS}")
 

@@ -6,6 +6,7 @@
     config/            the YAML files
     write_key          the data folder's own write key
     link_keys          the keys that links of messages are signed with, where the data folder holds them
+    inbox_keys         those that tokens of the inbox are signed with, likewise
 
 ClickHouse must be copied, because it keeps events for longer than the log does. The states of people in RocksDB are
 left out: the log's topic `customers` makes them again.
@@ -36,6 +37,7 @@ import lz4.frame
 import msgspec
 import structlog
 
+from config.inbox_keys import FILE_NAME as INBOX_KEYS
 from config.link_keys import FILE_NAME as LINK_KEYS
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError, Unreachable
@@ -53,7 +55,7 @@ log = structlog.get_logger(__name__)
 FORMAT = 1
 MANIFEST = "manifest.json"
 LOG_FILE = "log.db"
-KEYS = (KEY_FILE, LINK_KEYS)  # files of the data folder
+KEYS = (KEY_FILE, LINK_KEYS, INBOX_KEYS)  # files of the data folder
 UNFINISHED = ".unfinished"  # what the folder is called until it is whole
 READ_BYTES = 1024 * 1024
 SPARE_BYTES = 64 * 1024 * 1024  # that must stay free on the disk

@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import msgspec
-
-from config.channels import Channels, ChannelSettings, EmailSettings, SmsSettings
+from config.channels import INBOX, Channels, ChannelSettings, EmailSettings, SmsSettings
 from config.link_keys import load_link_keys
 from config.settings import Settings
+from processors.base import Table
 from schemas.errors import ConfigError
-from schemas.rows import TableRow, encode_json
+from schemas.rows import encode_json, row_once
 from schemas.templates import Channel as ChannelName
 from sinks.messages.channel import Channel
+from sinks.messages.keeping import Row, inbox, outbox
 from sinks.messages.links import Tokens
-from sinks.messages.outbox import OutboxChannel
 from sinks.messages.rendering import Template
 from sinks.messages.sms_approved import AliyunChannel, TencentChannel
 from sinks.messages.sms_twilio import TwilioChannel
 from sinks.messages.smtp import SmtpChannel
-from sinks.messages.tables import KEPT, KeptRow
 from sinks.messages.tracking import Links
 from sinks.messages.webhook import WebhookChannel
 from streams.dispatch import TemplateOf
@@ -39,19 +37,29 @@ def open_channels(
     Raises:
         ConfigError: a secret is missing, or is none; with the setting.
     """
+
+    async def keep(table: Table, person: str, kept: Row) -> None:
+        await log_.append("rows", [Outgoing(person.encode(), encode_json(row_once(table.name, person, kept)))])
+
     email, sms = channels.email, channels.sms
-    return {"email": (email, _email(email, log_, settings)), "sms": (sms, _sms(sms, log_, settings))}
+    return {
+        "email": (email, _email(email, settings) or outbox(keep)),
+        "sms": (sms, _sms(sms, settings) or outbox(keep)),
+        "inbox": (channels.inbox, inbox(keep) if channels.inbox.via == INBOX else outbox(keep)),
+    }
 
 
-def _email(email: EmailSettings, log_: Log, settings: Settings) -> Channel:
+def _email(email: EmailSettings, settings: Settings) -> Channel | None:
+    """What mails leave through; None: they stay here."""
     if email.via == "smtp" and email.smtp is not None:
         return SmtpChannel(email.smtp, settings.smtp_password)
     if email.via == "webhook" and email.webhook is not None:
         return WebhookChannel(email.webhook, settings.webhook_secrets.split())
-    return _outbox(log_)
+    return None
 
 
-def _sms(sms: SmsSettings, log_: Log, settings: Settings) -> Channel:
+def _sms(sms: SmsSettings, settings: Settings) -> Channel | None:
+    """What SMS leave through; None: they stay here."""
     if sms.via == "twilio" and sms.twilio is not None:
         return TwilioChannel(sms.twilio, settings.sms_secret)
     if sms.via == "aliyun" and sms.aliyun is not None:
@@ -60,16 +68,7 @@ def _sms(sms: SmsSettings, log_: Log, settings: Settings) -> Channel:
         return TencentChannel(sms.tencent, settings.sms_secret)
     if sms.via == "webhook" and sms.webhook is not None:
         return WebhookChannel(sms.webhook, settings.webhook_secrets.split())
-    return _outbox(log_)
-
-
-def _outbox(log_: Log) -> Channel:
-    async def keep(person: str, kept: KeptRow) -> None:
-        row = TableRow(table=KEPT.name, workspace=person.partition("/")[0], key=person, version=1,
-                       values=msgspec.Raw(encode_json(kept)))  # fmt: skip
-        await log_.append("rows", [Outgoing(person.encode(), encode_json(row))])
-
-    return OutboxChannel(keep)
+    return None
 
 
 def links_of(settings: Settings) -> Links | None:

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import structlog
 
-from config.channels import LONGEST_CALL_S, OUTBOX, ChannelSettings
+from config.channels import INBOX, LONGEST_CALL_S, OUTBOX, ChannelSettings
 from schemas.internal import HEADERS, Prepare, encode_internal
 from schemas.keys import split_key
-from schemas.messages import ADDRESSES, Order, Outcome, Result, encode_of_message
+from schemas.messages import Order, Outcome, Result, address_of, encode_of_message
 from schemas.templates import Channel as ChannelName
 from sinks.messages.channel import Accepted, Channel, Declined, Later, Message, Unknown
 from sinks.messages.channel import Outcome as Said
@@ -270,7 +270,7 @@ class Dispatcher:
         if template.channel != order.channel or template.topic != order.topic:
             return Declined(f'template "{order.template}" was changed since: its channel or topic is another')
         sections = _decode_sections(attempt.sections)
-        address = str((sections.get("profile") or {}).get(ADDRESSES[order.channel]) or "")
+        address = address_of(order.channel, attempt.person, sections.get("profile"))
         if reason := self._suppressions.reason(split_key(attempt.person)[0], order.channel, address, order.kind):
             return Suppressed(reason)
         via, links = self._lanes[order.channel].settings.via, self._links
@@ -287,7 +287,8 @@ class Dispatcher:
         except Exception as error:  # a mistake of ours: it must not keep the others from leaving
             log.exception("template_failed", template=order.template, message=order.id)
             return Declined(f"it could not be filled in, a fault in Tidewire itself: {error!r}")
-        if self._links is not None and content.html and via != OUTBOX:  # what stays here is opened by who looks at it
+        # What stays here is opened by who looks at it, and of her inbox her app says what she read.
+        if self._links is not None and content.html and via not in (OUTBOX, INBOX):
             content = content._replace(html=self._links.tracked(content.html, mailed))
         message = Message(order.id, attempt.person, address, order.template, order.kind, order.topic, content,
                           own.get("unsubscribe", ""))  # fmt: skip

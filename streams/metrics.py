@@ -66,7 +66,8 @@ class Metric(NamedTuple):
 Made = TypeVar("Made")
 
 LABELS: Mapping[str, str] = {
-    "channel": "a channel: `email` or `sms`",
+    "asked": "what was asked of an inbox: `list`, `read` or `unknown`",
+    "channel": "a channel: `email`, `sms` or `inbox`",
     "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
              "messages) or `tidewire-clickhouse` (the sink)",
     "link": "what a link of a message is for: `click`, `open`, `unsubscribe`, `preferences` or `unknown`",
@@ -139,6 +140,9 @@ LINK_REQUESTS = Metric("collector", "tidewire_links_requests", "counter", "reque
 LINK_LOST = Metric("collector", "tidewire_links_lost_events", "counter", "events",
                    "Openings and clicks that were answered and not stored: the log took none, or one address asked too "
                    "often.", ("why",))  # fmt: skip
+INBOX_REQUESTS = Metric("collector", "tidewire_inbox_requests", "counter", "requests",
+                        "Requests of people to their inbox, by what was asked and the status of the answer.",
+                        ("asked", "status"))  # fmt: skip
 
 # --- worker
 
@@ -242,6 +246,7 @@ SENDER_RESTING = Metric("sender", "tidewire_sender_channel_rests", "gauge", "1",
 
 OF_COLLECTOR = (REQUESTS, REQUEST_SECONDS, RECEIVED, ACCEPTED, REJECTED, APPEND)
 OF_LINKS = (LINK_REQUESTS, LINK_LOST)
+OF_INBOX = (INBOX_REQUESTS,)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
@@ -251,7 +256,8 @@ OF_SENDER = (SENDER_ATTEMPTS, SENDER_SECONDS, SENDER_WAITING, SENDER_UNDER_WAY, 
              *(named for metric in OF_WORKER if (named := of_messages(metric)) is not None))  # fmt: skip
 OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD, *OF_EVERY)
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_INBOX, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD,
+                               *OF_EVERY)  # fmt: skip
 
 
 # --- reasons
@@ -384,6 +390,15 @@ class LinkMetrics:
         self.lost = counter(LINK_LOST, registry)
         for why in ("log", "limit"):  # an alarm sees no first one else
             self.lost.labels(why)
+
+
+class InboxMetrics:
+    """What is counted where people ask for their inbox."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = counter(INBOX_REQUESTS, registry)
+        for asked in ("list", "read"):
+            self.requests.labels(asked, "503")  # an alarm sees no first one else
 
 
 class SinkMetrics:

@@ -161,7 +161,7 @@ async def run(settings: Settings, roles: frozenset[str], *, ready: Ready | None 
         lag = _LagWatch(log_, process)
         stack.push_async_callback(lag.stop)
         await lag.start()
-        app = _site(running, roles, registry, lag, token)
+        app = _site(running, roles, registry, lag, token, stack)
         if "dashboard" in roles:
             _write_run_file(settings.data, RunFile(pid=os.getpid(), url=url, token=token), stack)
         await _serve(app, listener, stack, running)
@@ -181,7 +181,7 @@ async def _start_behind(
     """What needs no address: ClickHouse, the sink, the worker. They stop after the server, the worker first."""
     from processors.fold import Fold
     from processors.registry import load_processors
-    from sinks.messages.tables import TABLES as MESSAGE_TABLES
+    from sinks.messages.tables import tables_kept
 
     settings, log_ = running.settings, running.log
     fold = Fold(load_processors(settings.config))
@@ -190,7 +190,8 @@ async def _start_behind(
         from streams.versions import refuse_newer_states
 
         await refuse_newer_states(log_, fold)
-    tables = (*fold.tables, *MESSAGE_TABLES)
+    of_messages = tables_kept(outbox_days=settings.outbox_days, inbox_days=settings.inbox_days)
+    tables = (*fold.tables, *of_messages)
     if roles & {"sink", "dashboard"}:
         from sinks.analytics import Analytics
         from sinks.migrate import migrate
@@ -280,8 +281,9 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _site(
-    running: Running, roles: frozenset[str], registry: CollectorRegistry, lag: Callable[[], int], token: str
-) -> Any:
+    running: Running, roles: frozenset[str], registry: CollectorRegistry, lag: Callable[[], int], token: str,
+    stack: AsyncExitStack,
+) -> Any:  # fmt: skip
     from starlette.applications import Starlette
 
     from web.collector.app import CollectorFirst, collector_routes
@@ -298,12 +300,27 @@ def _site(
         site = pages
     if "collector" in roles:
         from config.write_keys import load_write_keys
+        from web.inbox.app import inbox_app
         from web.links.app import links_app
 
         keys = load_write_keys(settings.config, settings.write_keys, settings.workspace)
         collector = Collector(log_, keys, settings, registry, lag=lag)
-        site = CollectorFirst(collector, site, links_app(log_, settings, registry))
+        inbox = inbox_app(log_, settings, registry, _analytics_of_inboxes(running, stack))
+        site = CollectorFirst(collector, site, links_app(log_, settings, registry), inbox)
     return site
+
+
+def _analytics_of_inboxes(running: Running, stack: AsyncExitStack) -> Analytics | None:
+    """The ClickHouse of this process, else a server, which is asked once somebody opens her inbox."""
+    from sinks.analytics import Analytics
+
+    if running._analytics is not None:
+        return running._analytics
+    analytics = Analytics(running.settings.analytics_url, running.settings.analytics_password)
+    if analytics.place.path is not None:  # chDB belongs to the process of the sink
+        return None
+    stack.push_async_callback(analytics.close)
+    return analytics
 
 
 # --- the server

@@ -44,7 +44,7 @@ from schemas.internal import (
     is_internal,
 )
 from schemas.keyed import encode_state
-from schemas.messages import ADDRESSES, Ready, Withheld, encode_of_message
+from schemas.messages import Ready, Withheld, address_of, encode_of_message
 from schemas.recent import has_seen, remember, token
 from schemas.rows import Portrait, encode_json
 from schemas.times import from_ms, to_iso
@@ -486,7 +486,7 @@ class CustomerStage:
                              topic=message.topic))  # fmt: skip
             return
         sections = self._sections(customer)
-        why = self._why_not(customer, sections, message)
+        why = self._why_not(key, customer, sections, message)
         to, id_, attempt = message.mailbox, message.id, message.attempt
         if why:
             answer: Ready | Withheld = Withheld(to=to, id=id_, attempt=attempt, person=key, why=why)
@@ -494,12 +494,11 @@ class CustomerStage:
             answer = Ready(to=to, id=id_, attempt=attempt, person=key, sections=msgspec.Raw(encode_json(sections)))
         out.say(MESSAGES.topic, to, encode_of_message(answer))
 
-    def _why_not(self, customer: Customer, sections: Mapping[str, Any], message: Prepare) -> str:
+    def _why_not(self, key: str, customer: Customer, sections: Mapping[str, Any], message: Prepare) -> str:
         """Why she is not to be sent it; empty where she is."""
         if not customer.parts:
             return "nobody"
-        profile = sections.get(PROFILE)
-        if not isinstance(profile, Mapping) or not profile.get(ADDRESSES[message.channel]):
+        if not address_of(message.channel, key, sections.get(PROFILE)):
             return "no_address"
         consent = consent_of(self.fold.states(customer.parts, PROFILE))
         return "no_consent" if message.topic and not consent.allows(message.topic, message.channel) else ""

@@ -22,6 +22,7 @@ from streams.metrics import (
     OF_COLLECTOR,
     OF_DASHBOARD,
     OF_EVERY,
+    OF_INBOX,
     OF_LINKS,
     OF_SENDER,
     OF_SINK,
@@ -78,7 +79,8 @@ def of_sender(registry: CollectorRegistry) -> None:
 @pytest.mark.parametrize(
     ("declare", "declared"),
     [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR),
-     (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER), (metrics.LinkMetrics, OF_LINKS)],
+     (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER), (metrics.LinkMetrics, OF_LINKS),
+     (metrics.InboxMetrics, OF_INBOX)],
 )
 def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
     registry = CollectorRegistry()

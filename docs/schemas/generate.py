@@ -59,13 +59,17 @@ def template_schema() -> Schema:
     whole = _plain(made)
     whole["properties"]["content"] |= {"additionalProperties": False}
     definitions["Content"]["dependentRequired"] = {"preheader": ["html"]}
-    of_mail = {"required": ["subject"], "properties": {"subject": {"pattern": r"\S"}, "approved": False}}
+    of_mail = {"required": ["subject"],
+               "properties": {"subject": {"pattern": r"\S"}, "approved": False, "link": False}}  # fmt: skip
     of_sms = {"properties": {name: False for name in PARTS if name != "text"}}
+    of_inbox = {"required": ["subject"],
+                "properties": {"subject": {"pattern": r"\S"}, "preheader": False, "approved": False}}  # fmt: skip
     whole["allOf"] = [
         _where("kind", "marketing", {"required": ["topic"], "properties": {"topic": {"minLength": 1}}}),
         _where("kind", "transactional", {"properties": {"topic": {"maxLength": 0}}}),
         _where("channel", "email", {"properties": {"content": {"additionalProperties": of_mail}}}),
         _where("channel", "sms", {"properties": {"content": {"additionalProperties": of_sms}}}),
+        _where("channel", "inbox", {"properties": {"content": {"additionalProperties": of_inbox}}}),
     ]
     return {**OF_TEMPLATE, **whole, "$defs": definitions}
 

@@ -10,14 +10,15 @@ from html import escape
 from typing import Any, NamedTuple
 
 from schemas.errors import shown
-from schemas.templates import LONGEST_SMS, PARTS, ApprovedText, Channel, Class, Content, TemplateFile
-from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part
+from schemas.templates import LONGEST_INBOX, LONGEST_SMS, PARTS, ApprovedText, Channel, Class, Content, TemplateFile
+from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part, may_be_pointed_at
 
 GIVEN = "given"  # what was handed over together with the order to send: {{ given.coupon }}
 MESSAGE = "message"  # what each message has of its own: {{ message.unsubscribe }}
 OF_MESSAGE = ("unsubscribe", "preferences")
 _EXAMPLES = {name: f"https://shop.example/{name}" for name in OF_MESSAGE}
 LONGEST_SUBJECT = 500
+LONGEST_LINK = 2_000
 _NO_HEADER = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]|=\?")
 _BODY = re.compile(r"<body\b[^>]*>", re.IGNORECASE)
 _PARAMETER = "approved.parameters."  # of an approved text, before its name
@@ -42,7 +43,7 @@ class Approved(NamedTuple):
 
 class Rendered(NamedTuple):
     """A message as one person reads it; parts that its channel has not are empty. `approved`: what an SMS is where the
-    provider takes no free text; `text` then says what it will read like."""
+    provider takes no free text; `text` then says what it will read like. `link`: where a message of the inbox leads."""
 
     language: str
     subject: str
@@ -50,6 +51,7 @@ class Rendered(NamedTuple):
     text: str
     html: str
     approved: Approved | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,14 @@ class Template:
             if self.channel == "sms" and len(filled["text"]) > LONGEST_SMS:
                 raise CannotFill(f"it has {len(filled['text']):,} characters, an SMS at most {LONGEST_SMS:,}.")
             html = _whole(filled.get("html", ""), filled.get("preheader", ""))
+            if self.channel == "inbox" and len(filled["text"]) + len(html) > LONGEST_INBOX:
+                raise CannotFill(f"its text and HTML have {len(filled['text']) + len(html):,} characters, in the "
+                                 f"inbox at most {LONGEST_INBOX:,}.")  # fmt: skip
+            link = _link(filled.get("link", ""))
             approved = _approved(self.approved.get(language), filled)
         except CannotFill as cannot:
             raise CannotFill(f"content.{language}: {cannot}") from None
-        return Rendered(language, subject, filled.get("preheader", ""), filled["text"], html, approved)
+        return Rendered(language, subject, filled.get("preheader", ""), filled["text"], html, approved, link)
 
     def _language(self, sections: Mapping[str, Any]) -> str:
         """The language of hers that it has, else the first."""
@@ -139,6 +145,11 @@ def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
 
 def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:
     parts = {}
+    begins = content.link.strip().partition("{")[0]
+    if begins and not may_be_pointed_at(begins):
+        raise WrongPart(("content", language, "link"), WrongTemplate(
+            1, f"{shown(begins)} is no address that a message can point at.",
+            "Let it begin with https://."))  # fmt: skip
     for name, source in _sources(content):
         try:
             parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html")
@@ -184,6 +195,21 @@ def _one_line(subject: str) -> str:
     if len(subject) > LONGEST_SUBJECT:
         raise CannotFill(f"the subject has {len(subject):,} characters; at most {LONGEST_SUBJECT}.")
     return subject
+
+
+def _link(address: str) -> str:
+    """What a message of the inbox leads to: a page of whoever shows it follows it, so it is no script.
+
+    Raises:
+        CannotFill: it is no address that a message may point at.
+    """
+    address = address.strip()
+    if address and not may_be_pointed_at(address):
+        raise CannotFill(f"the link {shown(address)} is no address that a message can point at; let it begin with "
+                         "https://.")  # fmt: skip
+    if len(address) > LONGEST_LINK:
+        raise CannotFill(f"the link has {len(address):,} characters; at most {LONGEST_LINK:,}.")
+    return address
 
 
 def _whole(html: str, preheader: str) -> str:

@@ -640,7 +640,7 @@ class _Html:
             if self.attribute in _ADDRESSES:
                 ending = re.compile(r"[\s>]" if self.place == "bare" else self.place).search(data, at)
                 written = data[at : ending.start() if ending else len(data)]
-                if not _may_be_pointed_at(unescape(written)):
+                if not may_be_pointed_at(unescape(written)):
                     said = f'{self.attribute}="{shown(written)}"'
                     raise WrongTemplate(line, f"{said} is no address that a mail can point at.",
                                         "Let it begin with https://.")  # fmt: skip
@@ -702,13 +702,13 @@ def _last_line(tree: nodes.Template) -> int:
     return max((node.lineno for node in tree.find_all(nodes.Node) if node.lineno), default=1)
 
 
-def _may_be_pointed_at(address: str) -> bool:
-    """Whether a mail may point at it: on the web, a mail or a number to call, or a place in the same mail."""
+def may_be_pointed_at(address: str) -> bool:
+    """Whether a message may point at it: on the web, a mail or a number to call, or a place in the same mail."""
     return address.isprintable() and address.lower().startswith(_SCHEMES)
 
 
 def _address(value: Any, said: str, line: int) -> Any:
     value = _printed(value, said, line)
-    if not _may_be_pointed_at(str(value)):
+    if not may_be_pointed_at(str(value)):
         raise CannotFill(f"line {line}: {said} is {shown(value)}, which is no address that a mail can point at.")
     return value

@@ -140,7 +140,7 @@ def preview(
         print(as_json_line(message))
         return
     print(f"to: {cell(message['person'])}, in {message['language']}")
-    for part in ("subject", "preheader"):
+    for part in ("subject", "preheader", "link"):
         if message[part]:
             print(f"{part}: {cell(message[part])}")
     print()

@@ -165,6 +165,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("backup")
     (folder / "config").mkdir()
     (folder / "config" / "tidewire.yaml").write_text("public_url: https://go.shop.test\n")
+    (folder / "config" / "channels.yaml").write_text("inbox: {via: inbox}\n")
     done = tidewire("send", write_calls(folder, 0, 300), "--data", "data", "--port", "0", cwd=folder, timeout_s=120)
     assert done.code == 0, done.err
     made = tidewire("backup", "kept", "--json", cwd=folder)
@@ -192,7 +193,7 @@ def test_a_backup_is_for_its_owner_alone_and_can_be_checked(folder: Path) -> Non
     assert "kept is whole" in checked.out
     assert as_json.json["ground"] == "embedded"
     assert stat.S_IMODE((folder / "kept").stat().st_mode) == 0o700
-    for key in ("write_key", "link_keys"):
+    for key in ("write_key", "link_keys", "inbox_keys"):
         assert stat.S_IMODE((folder / "kept" / key).stat().st_mode) == 0o600
     assert not list(folder.glob("kept.*"))
 

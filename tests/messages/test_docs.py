@@ -38,6 +38,7 @@ from tests.messages.test_files import GOOD, read_text
 CONFIG = Path("config")
 PAGE = Path("docs/templates.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+INBOX = re.findall(r"```yaml\n(.*?)```", Path("docs/inbox.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 SCHEMA = jsonschema_rs.validator_for(json.loads(TEMPLATE.read_text(encoding="utf-8")))
 
 
@@ -78,7 +79,7 @@ def test_the_schema_takes_what_tidewire_takes() -> None:
     files = [file.read_text(encoding="utf-8") for file in sorted((CONFIG / "templates").glob("*.yaml"))]
     assert len(files) == len(read_templates(CONFIG, "UTC")) > 2
 
-    for text in [*files, EXAMPLE, GOOD]:
+    for text in [*files, EXAMPLE, INBOX, GOOD]:
         SCHEMA.validate(yaml.safe_load(text))
 
 
@@ -89,6 +90,10 @@ def test_the_schema_takes_what_tidewire_takes() -> None:
         {"content": {"english": {"subject": "a", "text": "a"}}}, {"content": {"en": {"text": "a"}}},
         {"content": {"en": {"subject": "a"}}}, {"content": {"en": {"subject": "a", "text": ""}}}, {"channel": "sms"},
         {"content": {"en": {"subject": "a", "text": "a", "preheader": "a"}}}, {"title": "a"}, {"title": {"en": 1}},
+        {"content": {"en": {"subject": "a", "text": "a", "link": "https://a"}}},
+        {"channel": "inbox", "content": {"en": {"text": "a"}}},
+        {"channel": "inbox", "content": {"en": {"subject": "a", "text": "a", "html": "a", "preheader": "a"}}},
+        {"channel": "inbox", "content": {"en": {"subject": "a", "text": "a", "approved": {"id": "a"}}}},
     ],
 )  # fmt: skip
 def test_both_refuse_the_same(change: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.link_keys import MOST_KEYS, SECRET_BYTES, load_link_keys, read_link_keys
+from config.key_file import MOST_KEYS, SECRET_BYTES
+from config.link_keys import load_link_keys, read_link_keys
 from config.settings import Settings, load_settings
 from schemas.errors import ConfigError
 from schemas.keys import LONGEST_ID

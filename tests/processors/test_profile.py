@@ -286,5 +286,6 @@ def test_what_was_sent_to_her_and_what_a_machine_read_is_no_sign_of_life() -> No
     found = shown(*told)
 
     assert (found["last_seen"], found["event_counts"]) == (at(1), {"Message Clicked": 1, "Message Opened": 1})
+    assert shown(*told, of_messages(3, "Message Read"))["last_seen"] == at(3)
     of_the_shop = of_messages(5, "Message Opened", "web", machine="proxy")
     assert shown(*told, of_the_shop)["last_seen"] == at(5)  # what others call their events is theirs

@@ -141,7 +141,7 @@ def test_every_event_of_presence_is_counted_in_one_visit(events: list[Event]) ->
 def test_who_reads_a_mail_or_leaves_a_topic_does_not_visit_the_shop() -> None:
     browser = {"context": {"userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0)"}}
     reading = [{"at": to_iso(BEGIN_MS), "event": event, "source": "tidewire", **browser}
-               for event in ("Message Opened", "Message Clicked", "Unsubscribed")]  # fmt: skip
+               for event in ("Message Opened", "Message Clicked", "Message Read", "Unsubscribed")]  # fmt: skip
 
     assert run(VISITS, events_of(reading)).rows.get("visits", []) == []
     assert len(run(VISITS, events_of([{**reading[0], "source": "web"}])).rows["visits"]) == 1

@@ -1,5 +1,6 @@
 """The tables of processors: made, extended, refused."""
 
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -7,8 +8,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from processors.base import Table
+from schemas.times import DAY_MS
 from sinks.analytics import Analytics
 from sinks.migrate import migrate
 from sinks.tables import TableRefused, clickhouse_type, columns_from, columns_of, create_view, ensure_tables
@@ -135,11 +138,36 @@ async def test_another_spelling_of_the_same_type_is_no_change(analytics: Analyti
     table(str, name="events"), table(str, name="event"), table(str, name="Visits"), table(str, name="x; DROP"),
     table(str, name=""), table(str, field="key"), table(str, field="person"), table(str, field="Größe"), table(object),
     table(str, key=("nope",)), table(str | None, key=("value",)), table(list[str], key=("value",)),
-    table(float, key=("value",)),
+    table(float, key=("value",)), table(str)._replace(days=1), table(str)._replace(days=1, since="value"),
+    table(datetime | None)._replace(days=1, since="value"),
 ])  # fmt: skip
 async def test_what_cannot_be_a_table_is_refused_before_anything_is_made(analytics: Analytics, wrong: Table) -> None:
     with pytest.raises(TableRefused):
         await ensure_tables(analytics, [wrong], reserved=frozenset({"events", "event_list"}))
+
+
+async def test_rows_end_when_the_setting_says_so_and_a_setting_that_changed_counts(analytics: Analytics) -> None:
+    kept = msgspec.defstruct("Row", [("n", int), ("at", datetime)])
+    now_ms = time.time_ns() // 1_000_000
+    for name, days in (("t", 2), ("before", 0)):  # one is made so, the other was there before it forgot anything
+        await ensure_tables(analytics, [Table(name, kept, ("n",), "A table.", "at", days)])
+        await analytics.insert(name, {"n": [1, 2, 3], "at": [now_ms - days * DAY_MS for days in (0, 1, 3)],
+                                      "version": [1] * 3})  # fmt: skip
+        await analytics.command(f"OPTIMIZE TABLE {name} FINAL")
+
+    async def there(name: str) -> list[int]:
+        await analytics.command(f"OPTIMIZE TABLE {name} FINAL")
+        return [row["n"] for row in await analytics.query(f"SELECT n FROM {name}_list ORDER BY n")]
+
+    assert (await there("t"), await there("before")) == ([1, 2], [1, 2, 3])
+    for _ in range(2):
+        await ensure_tables(analytics, [Table(name, kept, ("n",), "A table.", "at", 1) for name in ("t", "before")])
+    assert (await there("t"), await there("before")) == ([1], [1])
+    with capture_logs() as lines:
+        await ensure_tables(analytics, [Table("t", kept, ("n",), "A table.", "at", 1)])
+        await ensure_tables(analytics, [Table("t", kept, ("n",), "A table.", "at")])  # it is left as it is
+        await ensure_tables(analytics, [Table("t", kept, ("n",), "A table.", "at", 30)])
+    assert [(line["event"], line["days"]) for line in lines] == [("retention_changed", 30)]
 
 
 def test_texts_are_quoted() -> None:

@@ -1,5 +1,5 @@
-"""The collector as a whole: ingest first, then the links of messages; beside them health, metrics, the browser
-snippet, the API's description."""
+"""The collector as a whole: ingest first, then the links of messages, and inboxes; beside them health, metrics, the
+browser snippet, the API's description."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from streams.log import Log
 from web.collector.answers import Receive, Send
 from web.collector.ingest import PREFIXES, Collector
 from web.collector.openapi import openapi
+from web.inbox.app import PATH as INBOX
+from web.inbox.app import inbox_app
 from web.links.app import PREFIX as LINKS
 from web.links.app import links_app
 
@@ -33,16 +35,19 @@ SNIPPET = Path(__file__).parent.parent / "static" / "tidewire.js"
 
 
 class CollectorFirst:
-    """Hands requests for the ingest paths straight to the collector, those for links of messages to `links`, and all
-    others to the rest of the site, whose pages may be for this machine alone.
+    """Hands requests for the ingest paths straight to the collector, those for links of messages to `links`, those for
+    inboxes to `inbox`, and all others to the rest of the site, whose pages may be for this machine alone.
 
     Routing and middleware cost an ingest request more than reading its event does.
     """
 
-    def __init__(self, collector: Collector, rest: ASGIApp, links: ASGIApp | None = None) -> None:
+    def __init__(
+        self, collector: Collector, rest: ASGIApp, links: ASGIApp | None = None, inbox: ASGIApp | None = None
+    ) -> None:
         self._collector = collector
         self._rest = rest
         self._links = links
+        self._inbox = inbox
         self.whole = collector  # takes requests without ASGI's steps between, see server.py
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +55,8 @@ class CollectorFirst:
             await self._collector(scope, receive, send)
         elif self._links is not None and scope["type"] == "http" and scope["path"].startswith(LINKS):
             await self._links(scope, receive, send)
+        elif self._inbox is not None and scope["type"] == "http" and f"{scope['path']}/".startswith(f"{INBOX}/"):
+            await self._inbox(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 
@@ -112,8 +119,9 @@ def collector_routes(
 
 def collector_app(
     collector: Collector, log: Log, settings: Settings, registry: CollectorRegistry, lag: Callable[[], int],
-    links: ASGIApp | None = None,
+    links: ASGIApp | None = None, inbox: ASGIApp | None = None,
 ) -> ASGIApp:  # fmt: skip
-    """The collector alone, as `tidewire collector` serves it; `links`: with a clock of its own."""
+    """The collector alone, as `tidewire collector` serves it; `links` and `inbox`: with clocks of their own."""
     rest = Starlette(routes=collector_routes(log, settings, registry, lag))
-    return CollectorFirst(collector, rest, links or links_app(log, settings, registry))
+    return CollectorFirst(collector, rest, links or links_app(log, settings, registry),
+                          inbox or inbox_app(log, settings, registry, None))  # fmt: skip

@@ -88,7 +88,7 @@ class Recorder:
             NotTaken
         """
         try:
-            await self._log.append(EVENTS, [self._event(name, mailed, reader, properties, uuid4().hex)])
+            await self._log.append(EVENTS, [event_of(name, mailed, reader, properties, uuid4().hex, self._clock())])
         except LogBusy as busy:
             log.warning("consent_not_stored", error=str(busy))
             raise NotTaken(busy.retry_after_s) from None
@@ -99,7 +99,7 @@ class Recorder:
     async def _append(self, name: str, mailed: Mailed, reader: Reader, properties: Mapping[str, Any],
                       message_id: str) -> None:  # fmt: skip
         try:
-            await self._log.append(EVENTS, [self._event(name, mailed, reader, properties, message_id)])
+            await self._log.append(EVENTS, [event_of(name, mailed, reader, properties, message_id, self._clock())])
         except LogBusy as busy:
             log.warning("reading_not_stored", error=str(busy))
             self._metrics.lost.labels("log").inc()
@@ -111,18 +111,20 @@ class Recorder:
             if len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
 
-    def _event(self, name: str, mailed: Mailed, reader: Reader, properties: Mapping[str, Any],
-               message_id: str) -> Outgoing:  # fmt: skip
-        workspace, kind, id_ = split_key(mailed.person)
-        said = {"message_id": mailed.message, "template": mailed.template, "topic": mailed.topic,
-                "channel": mailed.channel, **properties}  # fmt: skip
-        context = {"library": {"name": SOURCE}, "userAgent": reader.user_agent, "ip": reader.ip}
-        call = {
-            "messageId": message_id, "event": name, "userId" if kind == "u" else "anonymousId": id_,
-            "properties": {name: value for name, value in said.items() if value not in ("", None)},
-            "context": {name: value for name, value in context.items() if value},
-        }  # fmt: skip
-        event = read_event(msgspec.json.encode(call), "track", Arrival(workspace, SOURCE, self._clock()))
-        return Outgoing(event.key.encode(), encode_event(event))
+
+def event_of(name: str, mailed: Mailed, reader: Reader, properties: Mapping[str, Any], message_id: str,
+             at: datetime) -> Outgoing:  # fmt: skip
+    """What somebody did with a message, as an event of hers at that time; what is empty is left out."""
+    workspace, kind, id_ = split_key(mailed.person)
+    said = {"message_id": mailed.message, "template": mailed.template, "topic": mailed.topic,
+            "channel": mailed.channel, **properties}  # fmt: skip
+    context = {"library": {"name": SOURCE}, "userAgent": reader.user_agent, "ip": reader.ip}
+    call = {
+        "messageId": message_id, "event": name, "userId" if kind == "u" else "anonymousId": id_,
+        "properties": {name: value for name, value in said.items() if value not in ("", None)},
+        "context": {name: value for name, value in context.items() if value},
+    }  # fmt: skip
+    event = read_event(msgspec.json.encode(call), "track", Arrival(workspace, SOURCE, at))
+    return Outgoing(event.key.encode(), encode_event(event))
 
 

@@ -1,4 +1,4 @@
-/* Tidewire's browser snippet: Segment's calls, nothing else. Served as it stands; described in docs/collecting.md.
+/* Tidewire's browser snippet: Segment's calls, and her inbox. Served as it stands; described in docs/collecting.md.
 
    window.tidewire = window.tidewire || [];
    tidewire.push(["load", "PUBLIC_KEY"], ["page"]);
@@ -245,6 +245,7 @@
       remember("user", String(userId));
     },
     reset() {
+      token = "";
       remember("user", "");
       remember("anonymous", uuid());
     },
@@ -253,6 +254,27 @@
       for (const [name, ...args] of calls) if (name in api) api[name](...args);
     },
   };
+
+  /* ---- her inbox, docs/inbox.md; the token is made by the shop's backend ---- */
+
+  let token = "";
+  const ask = async (path, options) => {
+    const answer = await fetch(host + "/inbox" + path, {
+      headers: { authorization: "Bearer " + token },
+      credentials: "omit",
+      ...options,
+    });
+    const said = await answer.json();
+    if (!answer.ok) throw new Error(said.message);
+    return said;
+  };
+  api.inbox = (options = {}) => {
+    const { token: newest, ...query } = options;
+    token = newest || token;
+    return ask("?" + new URLSearchParams(query));
+  };
+  api.inbox.read = (ids) =>
+    ask("/read", { method: "POST", body: JSON.stringify(ids === "all" ? { all: true } : { ids }) });
 
   addEventListener("online", () => wait(0));
   addEventListener("pagehide", leave);

@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from schemas.errors import TidewireError
+from schemas.messages import ADDRESSES
 from schemas.templates import Channel
 from schemas.times import to_ms
 from streams.suppressions import Suppression, address_key, release, suppress
@@ -20,7 +21,7 @@ from web.dashboard.pages.api import LONGEST_NAME, ApiError, answered, body_of_re
 from web.dashboard.queries import suppressions as queries
 from web.dashboard.site import Site, read_form, with_query
 
-CHANNELS: tuple[Channel, ...] = get_args(Channel)
+CHANNELS: tuple[Channel, ...] = tuple(ADDRESSES)  # an inbox has no address
 MOST_AT_ONCE = 10_000
 MOST_LISTED = 1_000
 BY_PAGE, BY_COMMAND = "page", "cli"

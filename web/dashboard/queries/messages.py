@@ -1,4 +1,4 @@
-"""Messages: what became of each, and what those said that stayed here."""
+"""Messages: what became of each, and what those said that stayed here, or are in an inbox."""
 
 from __future__ import annotations
 
@@ -34,8 +34,13 @@ FROM messages_list WHERE workspace = {workspace:String} AND id = {id:String}
 """
 
 KEPT = """
-SELECT language, subject, preheader, text, html, address, kept_at
+SELECT language, subject, preheader, text, html, link, address, kept_at, 'outbox' AS via, NULL AS read_at
 FROM outbox_list WHERE workspace = {workspace:String} AND id = {id:String} LIMIT 1
+UNION ALL
+SELECT language, subject, '' AS preheader, text, html, link, '' AS address, kept_at, 'inbox' AS via,
+    (SELECT max(read_at) FROM inbox_reads FINAL WHERE workspace = {workspace:String} AND id = {id:String}
+     HAVING count() > 0) AS read_at
+FROM inbox_list WHERE workspace = {workspace:String} AND id = {id:String} LIMIT 1
 """
 
 COUNTS = """
@@ -81,7 +86,7 @@ async def message(analytics: Analytics, workspace: str, id_: str) -> dict[str, A
 
 
 async def kept(analytics: Analytics, workspace: str, id_: str) -> dict[str, Any] | None:
-    """What a message said that stayed here."""
+    """What a message said that stayed here, or is in her inbox."""
     rows = await analytics.query(KEPT, {"workspace": workspace, "id": id_})
     return rows[0] if rows else None
 
