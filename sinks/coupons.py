@@ -25,6 +25,7 @@ class CampaignRow(msgspec.Struct, frozen=True):
         worth: of one coupon, in `unit`.
         unit: a currency, or percent.
         expires: until when a coupon is good, as it was written.
+        expires_days: for so many days after it was given a coupon is good; 0: until `ends_at`.
         ends_at: from then on nothing is given.
         definition: the campaign as its file says it, as JSON.
         most_codes: that are given; 0: as many as there are.
@@ -45,6 +46,7 @@ class CampaignRow(msgspec.Struct, frozen=True):
     worth: Decimal
     unit: Few
     expires: str
+    expires_days: float
     ends_at: datetime | None
     definition: str
     most_codes: int

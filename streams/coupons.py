@@ -358,7 +358,7 @@ class _Turn:
         self._out.row(self._workspace, self._desk.revision, Row(CampaignRow(
             campaign=campaign.name, title=campaign.title, about=campaign.about,
             series="" if campaign.pool else campaign.series, pool=campaign.pool, worth=decimal_of(campaign.worth),
-            unit=campaign.unit, expires=campaign.expires,
+            unit=campaign.unit, expires=campaign.expires, expires_days=campaign.expires_after_ms / DAY_MS,
             ends_at=from_ms(campaign.ends_ms) if campaign.ends_ms else None,
             definition=encode_json(campaign).decode(),
             most_codes=campaign.most_codes, most_worth=decimal_of(campaign.most_worth),

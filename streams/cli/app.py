@@ -8,6 +8,7 @@ import typer
 
 from streams.cli.ask import register as register_ask
 from streams.cli.build import register as register_build
+from streams.cli.coupons import register as register_coupons
 from streams.cli.keep import register as register_keep
 from streams.cli.messages import register as register_messages
 from streams.cli.partitions import register as register_partitions
@@ -58,6 +59,7 @@ register_segments(app)
 register_templates(app)
 register_messages(app)
 register_suppressions(app)
+register_coupons(app)
 register_partitions(app)
 register_keep(app)
 register_build(app)
