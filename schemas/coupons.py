@@ -12,10 +12,11 @@ The stage of coupons (`streams/coupons.py`) folds them into `CouponState`s; what
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from schemas.codes import LONGEST, PREFIX
 from schemas.keyed import Keyed
 from schemas.times import DAY_MS
 
@@ -28,6 +29,16 @@ WhyRefused = Literal["unknown", "withdrawn", "expired", "budget", "empty"]
 """There is no such campaign; its file was taken out; its day is over; its budget is spent; there are no codes left."""
 WhyMisused = Literal["unknown", "not_hers", "twice", "expired"]
 """Nobody was given this code; somebody else was; it was used before; it was too late."""
+
+
+MOST_STOCKED = 1_000  # codes of one record
+LONGEST_WINDOW_MS = 3_660 * DAY_MS
+EARLIEST_MS = -62_135_596_800_000  # the beginning of the year 1
+LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+MOST_WORTH = 10**16  # in 1/10,000
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Text = Annotated[str, msgspec.Meta(max_length=400)]
+Moment = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 
 
 class Campaign(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -48,19 +59,19 @@ class Campaign(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
         when: the condition on which it is given by itself, as it was written; empty: it is not.
     """
 
-    name: str
+    name: Name
     title: dict[str, str] = {}
     about: str = ""
-    prefix: str = ""
-    length: int = 0
-    pool: str = ""
-    worth: int
-    unit: str
-    expires: str
-    expires_after_ms: int = 0
-    ends_ms: int = 0
-    most_codes: int = 0
-    most_worth: int = 0
+    prefix: Annotated[str, msgspec.Meta(pattern=rf"^({PREFIX})?$")] = ""
+    length: Annotated[int, msgspec.Meta(ge=0, le=LONGEST)] = 0
+    pool: Text = ""
+    worth: Annotated[int, msgspec.Meta(gt=0, le=MOST_WORTH)]
+    unit: Annotated[str, msgspec.Meta(pattern=rf"^([A-Z]{{3}}|{PERCENT})$")]
+    expires: Text
+    expires_after_ms: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_WINDOW_MS)] = 0
+    ends_ms: Moment = 0
+    most_codes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    most_worth: Annotated[int, msgspec.Meta(ge=0, le=MOST_WORTH)] = 0
     when: dict[str, Any] = {}
 
     @property
@@ -91,8 +102,8 @@ class Define(OfCoupons, tag="define", kw_only=True):
 class Stock(OfCoupons, tag="stock", kw_only=True):
     """Codes of a campaign's pool. Those that it has already change nothing."""
 
-    campaign: str
-    codes: list[str]
+    campaign: Name
+    codes: Annotated[list[Text], msgspec.Meta(max_length=MOST_STOCKED)]
 
 
 class Give(OfCoupons, tag="give", kw_only=True):
@@ -105,11 +116,11 @@ class Give(OfCoupons, tag="give", kw_only=True):
         cause: what asks: `event Order Completed`, `segment loyal`, or who does.
     """
 
-    campaign: str
-    person: str
+    campaign: Name
+    person: Text
     keys: list[str] = []
-    request: str
-    cause: str = ""
+    request: Text
+    cause: Text = ""
 
 
 class Redeem(OfCoupons, tag="redeem", kw_only=True):
@@ -123,12 +134,12 @@ class Redeem(OfCoupons, tag="redeem", kw_only=True):
         at_ms: when, in ms since 1970.
     """
 
-    code: str
-    person: str
+    code: Text
+    person: Text
     keys: list[str] = []
-    event: str
-    order: str = ""
-    at_ms: int
+    event: Text
+    order: Text = ""
+    at_ms: Annotated[int, msgspec.Meta(ge=EARLIEST_MS, le=LATEST_MS)]
 
 
 CouponRecord = Define | Stock | Give | Redeem

@@ -16,7 +16,7 @@ import structlog
 
 from config.coupons import CampaignRead
 from schemas.codes import SEED_BYTES
-from schemas.coupons import Campaign, CouponRecord, Define, Stock, encode_of_coupons
+from schemas.coupons import MOST_STOCKED, Campaign, CouponRecord, Define, Stock, encode_of_coupons
 from streams.lines import COUPONS
 from streams.log import Log, Outgoing
 from streams.sender import append_surely
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STOCKED_AT_ONCE = 1_000  # codes of one record
 _THERE = """
 SELECT campaign, pool, stock, is_gone, definition
 FROM coupon_campaigns FINAL WHERE workspace = {workspace:String}
@@ -44,7 +43,7 @@ async def take_over(log_: Log, analytics: Analytics, campaigns: Mapping[str, Cam
         await _send(log_, Define(workspace=workspace, campaign=read.campaign, seed=secrets.token_bytes(SEED_BYTES)))
         if _lacks_codes(read, there.get(name)):
             codes = iter(read.pool)
-            while some := list(islice(codes, STOCKED_AT_ONCE)):
+            while some := list(islice(codes, MOST_STOCKED)):
                 await _send(log_, Stock(workspace=workspace, campaign=name, codes=some))
             log.info("pool_stocked", campaign=name, codes=len(read.pool))
     for name in there.keys() - campaigns.keys():

@@ -147,6 +147,9 @@ class _Turn:
         campaign, desk = message.campaign, self._desk
         if len(record_value := msgspec.json.encode(campaign)) > LARGEST_BYTES:
             raise Refused(f"a campaign has at most {LARGEST_BYTES:,} bytes", field="campaign", value=record_value[:100])
+        if not campaign.pool and not (campaign.prefix and campaign.length):
+            raise Refused("a campaign has a pool, or a prefix and a length of codes", field="campaign",
+                          value=campaign.name)  # fmt: skip
         if not campaign.pool:
             series = f"{self._workspace}/{campaign.series}"
             if series not in desk.series and len(message.seed) < 32:
@@ -193,12 +196,12 @@ class _Turn:
     # --- giving
 
     def _give(self, message: Give) -> str:
-        _check_person(message.person)
+        self._check_person(message.person)
         for person in (message.person, *message.keys):
             has = self._states.get(has_key(self._workspace, message.campaign, person))
             if has.code and has.since < self._offset:
                 return "duplicates"
-        known = token(message.campaign, message.request)
+        known = token(message.person, f"{message.campaign} {message.request}")
         if has_seen(self._desk.seen, known):
             return "duplicates"
         standing = self._standing(message.campaign)
@@ -266,7 +269,7 @@ class _Turn:
 
     def _refuse(self, standing: Standing | None, message: Give, why: WhyRefused) -> None:
         facts = {"reason": why, "cause": message.cause}
-        self._event(REFUSED, message.person, effect_id(REFUSED, self._workspace, message.campaign, message.request), {
+        self._event(REFUSED, message.person, effect_id(REFUSED, message.person, message.campaign, message.request), {
             "campaign": message.campaign, "request": message.request, **facts})  # fmt: skip
         self._decide(message.person, "coupon_refused", message.campaign, facts)
         if standing is not None:
@@ -276,7 +279,7 @@ class _Turn:
     # --- using
 
     def _redeem(self, message: Redeem) -> str:
-        _check_person(message.person)
+        self._check_person(message.person)
         if not any(name.startswith(f"{self._workspace}/") for name in self._desk.campaigns):
             return "ignored"  # whoever has no campaigns has coupons from elsewhere
         code = normal(message.code)
@@ -287,12 +290,12 @@ class _Turn:
             is_history = self._now_ms - message.at_ms > HISTORY_MS
             return "ignored" if is_history else self._misuse(None, message, "unknown")
         is_used = -1 < coupon.used_at < self._offset
-        if is_used and (coupon.by == message.event or (message.order and coupon.order == message.order)):
-            return "duplicates"
+        if is_used and message.order and coupon.order == message.order:
+            return "duplicates"  # the shop says by two events, maybe of two keys, that one order used it
         if coupon.holder not in (message.person, *message.keys):
             return self._misuse(coupon, message, "not_hers")
         if is_used:
-            return self._misuse(coupon, message, "twice")
+            return "duplicates" if coupon.by == message.event else self._misuse(coupon, message, "twice")
         if coupon.expires_ms and message.at_ms >= coupon.expires_ms:
             return self._misuse(coupon, message, "expired")
         coupon.used_at, coupon.used_ms = self._offset, message.at_ms
@@ -309,14 +312,14 @@ class _Turn:
         return "used"
 
     def _misuse(self, coupon: Coupon | None, message: Redeem, why: WhyMisused) -> str:
-        known = token(MISUSED, message.event)
+        known = token(message.person, f"{MISUSED} {message.event}")
         if has_seen(self._desk.seen, known):
             return "duplicates"
         self._desk.seen = remember(self._desk.seen, known, self._now_ms, REMEMBER_S)
         campaign = coupon.campaign if coupon is not None else ""
         facts = {"reason": why, "code": message.code[:100]}
         said = {"campaign": campaign, **facts, "order_id": message.order, "event": message.event}
-        self._event(MISUSED, message.person, effect_id(MISUSED, self._workspace, message.event), said)
+        self._event(MISUSED, message.person, effect_id(MISUSED, message.person, message.event), said)
         self._decide(message.person, "coupon_misused", campaign, facts)
         if coupon is not None:
             standing = self._desk.campaigns[f"{self._workspace}/{campaign}"]
@@ -325,6 +328,14 @@ class _Turn:
         return "misused"
 
     # --- what follows
+
+    def _check_person(self, key: str) -> None:
+        try:
+            workspace = split_key(key)[0]
+        except ValueError as error:
+            raise Refused("the person is no person key", field="person", value=key) from error
+        if workspace != self._workspace:
+            raise Refused("the person is of another workspace", field="person", value=key)
 
     def _standing(self, campaign: str) -> Standing | None:
         return self._desk.campaigns.get(f"{self._workspace}/{campaign}")
@@ -379,13 +390,6 @@ class _Turn:
         if campaign.most_worth:
             left = min(left, (campaign.most_worth - standing.worth_given) // campaign.worth)
         return max(left, 0)
-
-
-def _check_person(key: str) -> None:
-    try:
-        split_key(key)
-    except ValueError as error:
-        raise Refused("the person is no person key", field="person", value=key) from error
 
 
 def _said(coupon: Coupon, code: str) -> dict[str, object]:

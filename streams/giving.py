@@ -60,7 +60,7 @@ class Giving:
                 return
             for campaign, matches in self._by_event[event.label]:
                 if matches(event):
-                    request = effect_id("coupon", event.source, event.message_id)
+                    request = effect_id("coupon", event.key, event.source, event.message_id)
                     _ask(key, customer, campaign, request, f"event {event.label}", out)
 
     def joined(self, key: str, customer: Customer, segment: str, out: Outbox) -> None:

@@ -176,6 +176,14 @@ def test_one_person_has_one_whatever_she_is_known_by_and_however_often_it_is_ask
     assert desk.stage.counts == {"applied": 1, "given": 1, "duplicates": 3}
 
 
+def test_two_people_whose_requests_have_the_same_id_are_two():
+    desk = Desk()
+
+    told = desk.take(give("ada", request="1"), give("bob", request="1"), define(SPRING), give("eve", request="1"))
+
+    assert told == ["Coupon Refused unknown", "Coupon Refused unknown", "Coupon Given"]
+
+
 def test_of_two_campaigns_she_has_two():
     desk = Desk()
 
@@ -293,6 +301,17 @@ def test_what_is_wrong_is_marked_and_told_once():
     assert (desk.campaigns["spring"].used, desk.campaigns["spring"].misused) == (1, 3)
 
 
+def test_an_order_that_says_its_code_under_two_keys_used_it_once():
+    desk = Desk()
+    desk.take(define(SPRING), give("ada"))
+    code = desk.code_of("ada")
+
+    told = desk.take(redeem(code, "ada", order="o1"), redeem(code, "visitor", order="o1"),
+                     redeem(code, "visitor", event="e-ada"))  # fmt: skip
+
+    assert told == ["Coupon Used", "Coupon Misused not_hers"]
+
+
 def test_who_was_merged_uses_what_she_was_given_before():
     desk = Desk()
     desk.take(define(SPRING), give("visitor"))
@@ -317,6 +336,11 @@ def test_a_code_of_a_pool_that_nobody_was_given_is_unknown():
 
 # --- records
 
+UNUSABLE: dict[str, object] = {
+    "name": "No Name", "prefix": "a b", "length": 17, "worth": 0, "unit": "euro", "most_worth": -1, "ends_ms": 2**60,
+    "expires_after_ms": -1,
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     "value",
@@ -324,7 +348,10 @@ def test_a_code_of_a_pool_that_nobody_was_given_is_unknown():
      encode_of_coupons(Give(workspace="w", campaign="spring", person="x", request="r")),
      encode_of_coupons(Give(workspace="W!", campaign="spring", person="w/u:x", request="r")),
      encode_of_coupons(define(SPRING, seed=b"short")), encode_of_coupons(define(changed(SPRING, about="x" * 5_000))),
-     encode_of_coupons(Stock(workspace="w", campaign="nowhere", codes=["A"]))],
+     encode_of_coupons(Stock(workspace="w", campaign="nowhere", codes=["A"])),
+     encode_of_coupons(msgspec.structs.replace(give("x"), person="other/u:x")),
+     *(encode_of_coupons(define(changed(SPRING, **{name: value}))) for name, value in UNUSABLE.items()),
+     *(encode_of_coupons(redeem("A", "x", at_ms=at_ms)) for at_ms in (-(2**60), 2**60))],
 )  # fmt: skip
 def test_what_nobody_can_use_is_a_dead_letter_and_the_next_counts(value: bytes):
     desk = Desk()
