@@ -188,7 +188,7 @@ def of_coupons(metric: Metric) -> Metric | None:
     if metric is STAGE_RECORDS:
         return metric._replace(name="tidewire_coupons_records", about="Records of topic `coupon_requests` handled, by "
                                "what became of them: `given`, `refused`, `used`, `misused` and others.")  # fmt: skip
-    if metric not in (STAGE_REJECTED, STAGE_BEHIND_SECONDS, CHECKPOINT, OWNED):
+    if metric not in (STAGE_REJECTED, STAGE_BEHIND_SECONDS):
         return None
     return metric._replace(name=metric.name.replace("tidewire_", "tidewire_coupons_", 1),
                            about=f"As {metric.name}, of the stage of coupons.")  # fmt: skip

@@ -40,6 +40,12 @@ def test_a_file_says_what_a_campaign_is(folder: Path) -> None:
     assert read_campaigns(folder / "nowhere", "UTC") == {}
 
 
+def test_the_files_that_come_with_tidewire_are_right_and_give_nothing_by_themselves() -> None:
+    for name, each in read_campaigns(Path("config"), "UTC").items():
+        assert each.campaign.title["en"] and each.campaign.title["zh"] and each.campaign.about, name
+        assert each.when is None and each.campaign.most_codes, name
+
+
 def test_a_last_day_ends_at_midnight_of_the_time_zone(folder: Path) -> None:
     write(folder, GOOD.replace("30 days after given", "2027-03-31"))
 
