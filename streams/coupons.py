@@ -19,7 +19,7 @@ from config.coupons import LARGEST_BYTES, MOST_POOL
 from processors.amounts import UNIT, decimal_of
 from processors.base import Table
 from processors.fold import Spent
-from schemas.codes import code_of, most_codes, normal
+from schemas.codes import SEED_BYTES, code_of, most_codes, normal
 from schemas.coupons import (
     DESK,
     GIVEN,
@@ -104,7 +104,7 @@ class CouponStage:
     def _handle(self, record: Record, states: States[CouponState], out: Outbox) -> None:
         try:
             message: CouponRecord = decode_of_coupons(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError) as error:
             raise Refused("the record says nothing of coupons", value=str(error)) from error
         if not WORKSPACE_PATTERN.match(message.workspace):
             raise Refused("workspace is not a workspace name", field="workspace", value=message.workspace)
@@ -145,15 +145,16 @@ class _Turn:
 
     def _define(self, message: Define) -> str:
         campaign, desk = message.campaign, self._desk
-        if len(record_value := msgspec.json.encode(campaign)) > LARGEST_BYTES:
-            raise Refused(f"a campaign has at most {LARGEST_BYTES:,} bytes", field="campaign", value=record_value[:100])
+        if len(msgspec.json.encode(campaign)) > LARGEST_BYTES:
+            raise Refused(f"a campaign has at most {LARGEST_BYTES:,} bytes", field="campaign", value=campaign.name)
         if not campaign.pool and not (campaign.prefix and campaign.length):
             raise Refused("a campaign has a pool, or a prefix and a length of codes", field="campaign",
                           value=campaign.name)  # fmt: skip
         if not campaign.pool:
             series = f"{self._workspace}/{campaign.series}"
-            if series not in desk.series and len(message.seed) < 32:
-                raise Refused("a new series of codes needs a seed of 32 bytes", field="seed", value=campaign.series)
+            if series not in desk.series and len(message.seed) != SEED_BYTES:
+                raise Refused(f"a series of codes has a seed of {SEED_BYTES} bytes", field="seed",
+                              value=campaign.series)  # fmt: skip
             desk.series.setdefault(series, Series(message.seed))
         name = f"{self._workspace}/{campaign.name}"
         standing = desk.campaigns.get(name)
@@ -163,6 +164,9 @@ class _Turn:
             standing = desk.campaigns[name] = Standing(campaign)
         elif (standing.campaign, standing.is_gone) == (campaign, message.is_gone):
             return "duplicates"
+        elif standing.given and standing.campaign.unit != campaign.unit:
+            raise Refused("a campaign that gave coupons has its unit for good", field="campaign.unit",
+                          value=campaign.unit, mend="Write another campaign.")  # fmt: skip
         standing.campaign, standing.is_gone = campaign, message.is_gone
         self._tell(standing)
         return "applied"

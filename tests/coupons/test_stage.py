@@ -222,6 +222,14 @@ def test_a_budget_is_spent_to_the_last_coupon_and_not_beyond():
     assert desk.take(define(changed(SPRING, most_worth=400_000)), give("p9", request="again")) == ["Coupon Given"]
 
 
+def test_a_campaign_that_gave_coupons_keeps_its_unit():
+    desk = Desk()
+
+    desk.take(define(SPRING), give("ada"), define(changed(SPRING, unit="USD")), give("bob"))
+
+    assert len(desk.letters) == 1 and desk.campaigns["spring"].unit == "EUR" and desk.campaigns["spring"].given == 2
+
+
 def test_a_pool_gives_its_codes_in_order_each_once():
     desk = Desk()
     desk.take(define(POOL), Stock(workspace="w", campaign="pool", codes=["a-1", "B-2"]))
@@ -347,7 +355,9 @@ UNUSABLE: dict[str, object] = {
     [b"", b"junk", b'{"type":"give"}',
      encode_of_coupons(Give(workspace="w", campaign="spring", person="x", request="r")),
      encode_of_coupons(Give(workspace="W!", campaign="spring", person="w/u:x", request="r")),
-     encode_of_coupons(define(SPRING, seed=b"short")), encode_of_coupons(define(changed(SPRING, about="x" * 5_000))),
+     encode_of_coupons(define(SPRING, seed=b"short")), encode_of_coupons(define(SPRING, seed=bytes(65))),
+     encode_of_coupons(Define(workspace="w", campaign=SPRING)).replace(b'"name"', b'"when":' + b'{"a":' * 2_000),
+     encode_of_coupons(define(changed(SPRING, about="x" * 5_000))),
      encode_of_coupons(Stock(workspace="w", campaign="nowhere", codes=["A"])),
      encode_of_coupons(msgspec.structs.replace(give("x"), person="other/u:x")),
      *(encode_of_coupons(define(changed(SPRING, **{name: value}))) for name, value in UNUSABLE.items()),
