@@ -16,6 +16,7 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/tidewire --create-home tide
     && mkdir /etc/tidewire
 COPY --from=build /opt/tidewire /opt/tidewire
 COPY config/*.yaml /etc/tidewire/
+COPY config/coupons /etc/tidewire/coupons
 COPY config/segments /etc/tidewire/segments
 ENV PATH=/opt/tidewire/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -13,6 +13,7 @@ from typing import Any
 
 from processors.registry import load_processors
 from sinks.analytics import Analytics
+from sinks.coupons import TABLES as OF_COUPONS
 from sinks.messages.tables import TABLES
 from sinks.migrate import migrate
 
@@ -32,7 +33,8 @@ FROM system.columns WHERE database = currentDatabase() ORDER BY table, position
 
 async def page(analytics: Analytics) -> str:
     """The page as it should be, for an empty ClickHouse."""
-    await migrate(analytics, [*(table for each in load_processors(Path("config")) for table in each.tables), *TABLES])
+    of_processors = (table for each in load_processors(Path("config")) for table in each.tables)
+    await migrate(analytics, [*of_processors, *TABLES, *OF_COUPONS])
     written, _, _ = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     made = reference(await analytics.query(_TABLES_AND_VIEWS), await analytics.query(_COLUMNS))
     return f"{written}{BEGIN}\n\n{made}"

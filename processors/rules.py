@@ -11,7 +11,7 @@ property, by the value.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from processors.selectors import LARGEST_AMOUNT, OF_PAGE, UNIT, Selector, select
 from processors.turns import NOBODY, Change, TrackedSection, Turn, tracked
 from processors.values import Passes, Scalar, Zone, found, number_of, passes
 from schemas.conditions import Attribute, InSegment, Op, Where, leaves_of
+from schemas.conditions import Event as EventCondition
 from schemas.event import Event
 from schemas.segments import Definition
 
@@ -42,6 +43,23 @@ class _Tested(NamedTuple):
 
     def holds(self, values: Sequence[Scalar]) -> bool:
         return any(map(self.passes, values)) is not self.is_turned
+
+
+Matches = Callable[[Event], bool]
+
+
+def matching(asked: EventCondition, zone: Zone) -> Matches:
+    """Whether an event is one that a condition asks for: of its name, and with all of its tests passed."""
+    tests = [_tested(where, zone) for where in asked.where]
+
+    def matches(event: Event) -> bool:
+        return event.label == asked.did and all(test.holds(values_of(event, test.path)) for test in tests)
+
+    return matches
+
+
+def _tested(where: Where, zone: Zone) -> _Tested:
+    return _Tested(tuple(where.property.split(".")), passes(where, zone), where.asked[2])
 
 
 class _Plan:
@@ -143,8 +161,7 @@ class Rules:
         if selector.word:
             self._words[selector.word[0]].append(selector)
         for kind, event in enumerate(selector.kinds):
-            tests = tuple(_Tested(tuple(where.property.split(".")), passes(where, self.zone), where.asked[2])
-                          for where in event.where)  # fmt: skip
+            tests = tuple(_tested(where, self.zone) for where in event.where)
             self._plans[event.did].add(_Feed(selector, kind, tests), event.where)
 
     def _index(self, leaves: Mapping[str, Sequence[Any]]) -> dict[str, frozenset[str]]:

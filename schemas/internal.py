@@ -162,13 +162,25 @@ class Prepare(Message, tag="prepare", kw_only=True):
     topic: str = ""
 
 
+class Coupon(Message, tag="coupon", kw_only=True):
+    """`to` is to have a coupon of a campaign. What comes of it stands in topic `coupon_requests`.
+
+    Attributes:
+        request: id of the request; cause: what asks for it, or who.
+    """
+
+    campaign: str
+    request: str
+    cause: str = ""
+
+
 class Tick(Message, tag="tick", kw_only=True):
     """Fire the timers of `to` that are due at `at_ms`."""
 
 
 Internal = (
     Forward | Merge | Vouch | Absorb | Refuse | Release | Unmerge | Tick | Define | Sweep | Backfill | Belongs | Account
-    | Prepare
+    | Prepare | Coupon
 )
 
 encode_internal = msgspec.json.Encoder().encode

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from schemas.coupons import TOLD
 from schemas.event import Event
 from schemas.keyed import Keyed
 from schemas.keys import split_key
@@ -48,7 +49,9 @@ def is_no_deed(event: Event) -> bool:
     """Whether an event tells what was done to her, or by a machine: no sign of life, and no visit."""
     if event.source != SOURCE:
         return False
-    return event.event in OURS or (event.event in (OPENED, CLICKED) and bool(event.properties.get(MACHINE)))
+    if event.event in OURS or event.event in TOLD:
+        return True
+    return event.event in (OPENED, CLICKED) and bool(event.properties.get(MACHINE))
 
 
 State = Literal["waiting", "sending", "unknown", "sent", "failed", "withheld"]

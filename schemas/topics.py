@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from schemas.coupons import CouponRecord, CouponState
 from schemas.customer import Customer
 from schemas.event import Event
 from schemas.messages import Mailbox, OfMessages
@@ -57,6 +58,11 @@ TOPICS: dict[str, Topic] = {
               "The messages to every person that are open: the changelog of the stage of messages."),
         Topic("suppressions", "workspace, channel and address", TableRow, "json", None, False,
               "Addresses to which nothing is sent: the newest word about each, as a row of table `suppressions`."),
+        Topic("coupon_requests", "workspace", CouponRecord, "json", 30 * DAY_MS, True,
+              "Coupons: what campaigns there are, who is to have one, and which were used. Whoever can read the seeds "
+              "here can work out codes, as whoever can read `events` can read them."),
+        Topic("coupons", "what the state is of", CouponState, "msgpack", None, True,
+              "Campaigns, codes and who has which: the changelog of the stage of coupons."),
         Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
               "Every version of every segment, and under `NAME/live` the one that people are judged by; "
               "under `WORKSPACE/rfm` where the fifths of RFM meet."),

@@ -3,7 +3,7 @@
     manifest.json      what this is, written last, with the checksum of every file
     log.db             the embedded log at one moment: events, changelog, portraits, ledger, dead letters, offsets
     clickhouse/        each table in format Native, packed by lz4; views are kept as their statements
-    config/            the YAML files
+    config/            the YAML files, and the pools of coupons
     write_key          the data folder's own write key
     link_keys          the keys that links of messages are signed with, where the data folder holds them
     inbox_keys         those that tokens of the inbox are signed with, likewise
@@ -37,6 +37,7 @@ import lz4.frame
 import msgspec
 import structlog
 
+from config.coupons import FOLDER as COUPONS
 from config.inbox_keys import FILE_NAME as INBOX_KEYS
 from config.link_keys import FILE_NAME as LINK_KEYS
 from config.settings import Settings
@@ -335,9 +336,10 @@ def _not_written(file: Path, error: OSError) -> TidewireError:
 
 
 def _copy_files(settings: Settings, folder: Path) -> list[BackupFile]:
-    """The YAML files of the config folder, and the keys of the data folder."""
-    yaml = (file for file in sorted(settings.config.rglob("*.y*ml")) if file.is_file())
-    found = [_copied(file, folder, f"config/{file.relative_to(settings.config)}") for file in yaml]
+    """The YAML files of the config folder, with the pools of coupons, and the keys of the data folder."""
+    config = settings.config
+    files = sorted({*config.rglob("*.y*ml"), *(config / COUPONS).glob("*")})
+    found = [_copied(file, folder, f"config/{file.relative_to(config)}") for file in files if file.is_file()]
     return found + [_copied(settings.data / key, folder, key) for key in KEYS if (settings.data / key).is_file()]
 
 

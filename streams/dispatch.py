@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from config.channels import INBOX, LONGEST_CALL_S, OUTBOX, ChannelSettings
+from processors.coupon import still_good
 from schemas.internal import HEADERS, Prepare, encode_internal
 from schemas.keys import split_key
 from schemas.messages import Order, Outcome, Result, address_of, encode_of_message
@@ -269,7 +270,7 @@ class Dispatcher:
             return Declined(template)
         if template.channel != order.channel or template.topic != order.topic:
             return Declined(f'template "{order.template}" was changed since: its channel or topic is another')
-        sections = _decode_sections(attempt.sections)
+        sections = still_good(_decode_sections(attempt.sections), time.time_ns() // 1_000_000)
         address = address_of(order.channel, attempt.person, sections.get("profile"))
         if reason := self._suppressions.reason(split_key(attempt.person)[0], order.channel, address, order.kind):
             return Suppressed(reason)

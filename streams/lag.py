@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sinks.batch import TOPICS as SINK_TOPICS
 from sinks.clickhouse import GROUP as SINK_GROUP
-from streams.lines import CUSTOMERS, MESSAGES
+from streams.lines import COUPONS, CUSTOMERS, MESSAGES
 from streams.log import Log
 
 STAGE_GROUP = CUSTOMERS.group
@@ -45,7 +45,8 @@ class Progress(NamedTuple):
 
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    STAGE_GROUP: STAGE_TOPICS, MESSAGES.group: (MESSAGES.topic,), SINK_GROUP: SINK_TOPICS,
+    STAGE_GROUP: STAGE_TOPICS, MESSAGES.group: (MESSAGES.topic,), COUPONS.group: (COUPONS.topic,),
+    SINK_GROUP: SINK_TOPICS,
 }  # fmt: skip
 
 

@@ -18,3 +18,4 @@ class Line(NamedTuple):
 
 CUSTOMERS = Line("tidewire-customers", EVENTS, "customers")
 MESSAGES = Line("tidewire-messages", "messages", "sends")
+COUPONS = Line("tidewire-coupons", "coupon_requests", "coupons")

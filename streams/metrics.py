@@ -69,9 +69,9 @@ LABELS: Mapping[str, str] = {
     "asked": "what was asked of an inbox: `list`, `read` or `unknown`",
     "channel": "a channel: `email`, `sms` or `inbox`",
     "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
-             "messages) or `tidewire-clickhouse` (the sink)",
+             "messages), `tidewire-coupons` (the stage of coupons) or `tidewire-clickhouse` (the sink)",
     "link": "what a link of a message is for: `click`, `open`, `unsubscribe`, `preferences` or `unknown`",
-    "outcome": "a word of the customer stage for what became of a record",
+    "outcome": "a word of the stage for what became of a record",
     "partition": "the number of a partition of topic `events`",
     "processor": "the name of a processor",
     "reason": "why an event was refused: of the collector the fixed text of the refusal, of the stage one of `REASONS`",
@@ -185,6 +185,19 @@ RESTORE = Metric("worker", "tidewire_stage_restore_seconds", "histogram", "secon
 TIMERS_LATE = Metric("worker", "tidewire_timers_late_seconds", "histogram", "seconds",
                      "How late timers were sent to be fired.", buckets=(0.5, 1, 2, 5, 10, 60, 600))  # fmt: skip
 
+
+
+def of_coupons(metric: Metric) -> Metric | None:
+    """What the customer stage measures, of the stage of coupons, where it is worth a look."""
+    if metric is STAGE_RECORDS:
+        return metric._replace(name="tidewire_coupons_records", about="Records of topic `coupon_requests` handled, by "
+                               "what became of them: `given`, `refused`, `used`, `misused` and others.")  # fmt: skip
+    if metric not in (STAGE_REJECTED, STAGE_BEHIND_SECONDS):
+        return None
+    return metric._replace(name=metric.name.replace("tidewire_", "tidewire_coupons_", 1),
+                           about=f"As {metric.name}, of the stage of coupons.")  # fmt: skip
+
+
 # --- sink
 
 SINK_ROWS = Metric("sink", "tidewire_sink_rows", "counter", "rows",
@@ -250,14 +263,15 @@ OF_INBOX = (INBOX_REQUESTS,)
 OF_WORKER = (STAGE_RECORDS, STAGE_REJECTED, STAGE_BATCH, PROCESSOR_SECONDS, PROCESSOR_EVENTS, CHECKPOINT,
              CHECKPOINT_CUSTOMERS, STAGE_ROWS, STAGE_BEHIND_RECORDS, STAGE_BEHIND_SECONDS, OWNED, STOPPED, HOT,
              STORE_RECORDS, STORE_BYTES, RESTORED, RESTORE, TIMERS_LATE)  # fmt: skip
+OF_COUPONS = tuple(named for metric in OF_WORKER if (named := of_coupons(metric)) is not None)
 OF_SINK = (SINK_ROWS, SINK_INSERTS, SINK_REFUSED, SINK_SKIPPED, SINK_RETRIES, SINK_UP, SINK_INSERT, SINK_BATCH,
            SINK_BEHIND_SECONDS, PARTS, TABLE_ROWS, TABLE_BYTES, CLICKHOUSE_DISK_FREE)  # fmt: skip
 OF_SENDER = (SENDER_ATTEMPTS, SENDER_SECONDS, SENDER_WAITING, SENDER_UNDER_WAY, SENDER_RESTING,
              *(named for metric in OF_WORKER if (named := of_messages(metric)) is not None))  # fmt: skip
 OF_DASHBOARD = (SEGMENT_MEMBERS, SEGMENT_DIFFERENCES, SEGMENT_COMPARED)
 OF_EVERY = (INFO, MEMORY_LIMIT, DISK_FREE, DISK_SIZE, GROUP_BEHIND, GROUP_COMMITTED, *PROCESS)
-METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_INBOX, *OF_WORKER, *OF_SINK, *OF_SENDER, *OF_DASHBOARD,
-                               *OF_EVERY)  # fmt: skip
+METRICS: tuple[Metric, ...] = (*OF_COLLECTOR, *OF_LINKS, *OF_INBOX, *OF_WORKER, *OF_COUPONS, *OF_SINK, *OF_SENDER,
+                               *OF_DASHBOARD, *OF_EVERY)  # fmt: skip
 
 
 # --- reasons

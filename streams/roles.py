@@ -179,8 +179,10 @@ async def _start_behind(
     running: Running, roles: frozenset[str], registry: CollectorRegistry, stack: AsyncExitStack
 ) -> None:
     """What needs no address: ClickHouse, the sink, the worker. They stop after the server, the worker first."""
+    from config.coupons import read_campaigns
     from processors.fold import Fold
     from processors.registry import load_processors
+    from sinks.coupons import TABLES as COUPON_TABLES
     from sinks.messages.tables import tables_kept
 
     settings, log_ = running.settings, running.log
@@ -191,7 +193,7 @@ async def _start_behind(
 
         await refuse_newer_states(log_, fold)
     of_messages = tables_kept(outbox_days=settings.outbox_days, inbox_days=settings.inbox_days)
-    tables = (*fold.tables, *of_messages)
+    tables = (*fold.tables, *of_messages, *COUPON_TABLES)
     if roles & {"sink", "dashboard"}:
         from sinks.analytics import Analytics
         from sinks.migrate import migrate
@@ -207,23 +209,46 @@ async def _start_behind(
         sink = ClickHouseSink(log_, running.analytics, tables, settings, registry)
         running.watch(asyncio.create_task(sink.run(), name="sink"))
         stack.push_async_callback(sink.stop)
+    campaigns = read_campaigns(settings.config, settings.timezone) if roles & {"worker", "dashboard"} else {}
     if "dashboard" in roles:
+        from streams.campaigns import take_over
         from streams.templates import Templates
 
         by, now_ms = str(settings.config), time.time_ns() // 1_000_000
         await Templates(log_, settings).apply_files(by=by, now_ms=now_ms)
+        await take_over(log_, running.analytics, campaigns, settings.workspace)
         await _start_segments(running, registry, stack)
     if "worker" in roles:
+        from processors.values import zone_named
         from streams.app import StageApp
+        from streams.giving import Giving
         from streams.metrics import StageMetrics
         from streams.stage import CustomerStage
 
-        stage = CustomerStage(fold, partitions=log_.partitions("events"), most_links=settings.most_links)
+        await start_coupons(settings, log_, registry, stack)
+        stage = CustomerStage(fold, partitions=log_.partitions("events"), most_links=settings.most_links,
+                              giving=Giving(campaigns.values(), settings.workspace,
+                                            zone_named(settings.timezone)))  # fmt: skip
         customers = StageApp(log_, stage, settings, StageMetrics(registry, [each.name for each in fold.processors]))
         await customers.start()
         stack.push_async_callback(customers.stop)
     if "sender" in roles:
         await start_sender(settings, log_, registry, stack)
+
+
+async def start_coupons(settings: Settings, log_: Log, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
+    """The stage of coupons."""
+    from streams.app import StageApp
+    from streams.coupons import OUTCOMES, CouponStage
+    from streams.metrics import RECORD, StageMetrics, of_coupons
+
+    metrics = StageMetrics(registry, of=of_coupons)
+    metrics.rejected.labels("", RECORD)
+    for outcome in OUTCOMES:  # an alarm sees no first one else
+        metrics.records.labels(outcome)
+    coupons = StageApp(log_, CouponStage(), settings, metrics)
+    await coupons.start()
+    stack.push_async_callback(coupons.stop)
 
 
 async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistry, stack: AsyncExitStack) -> None:

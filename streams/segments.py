@@ -30,6 +30,7 @@ from schemas.event import Event
 from schemas.segments import Cuts, read_definitions
 from schemas.times import from_ms, to_iso
 from streams.companies import COMPANY, GROUP, section_of
+from streams.giving import Giving
 from streams.outbox import Outbox
 
 ORDERS = "orders"  # the processor that scores are made of
@@ -44,10 +45,12 @@ class Judging:
 
     Args:
         processor: of the fold, which remembers.
+        giving: is told who joins.
     """
 
-    def __init__(self, fold: Fold, processor: Segments) -> None:
+    def __init__(self, fold: Fold, processor: Segments, giving: Giving) -> None:
         self._fold = fold
+        self._giving = giving
         self._processor = processor
         self._compiled: dict[bytes, tuple[Rules, Mapping[str, Cuts]]] = {b"": (processor.rules, {})}
         self.rules = processor.rules
@@ -220,6 +223,8 @@ class Judging:
                 facts["since"] = to_iso(member.since_ms)
             out.decide(key, "segments", Decision("joined" if is_in else "left", name, facts))
             out.row(key, customer.revision, Row(row, is_deleted=not is_in))
+            if is_in:
+                self._giving.joined(key, customer, name, out)
 
 
 def _hasten(customer: Customer, due_ms: int) -> None:
@@ -231,9 +236,9 @@ def _hasten(customer: Customer, due_ms: int) -> None:
 _decode_memories = msgspec.msgpack.Decoder(Memories).decode
 
 
-def judging_for(fold: Fold) -> Judging | None:
+def judging_for(fold: Fold, giving: Giving) -> Judging | None:
     """Judging for a fold that remembers for segments; None: it does not."""
     for processor in fold.processors:
         if isinstance(processor, Segments):
-            return Judging(fold, processor)
+            return Judging(fold, processor, giving)
     return None

@@ -28,6 +28,7 @@ from schemas.internal import (
     Account,
     Backfill,
     Belongs,
+    Coupon,
     Define,
     Forward,
     Internal,
@@ -50,6 +51,7 @@ from schemas.rows import Portrait, encode_json
 from schemas.times import from_ms, to_iso
 from streams.companies import Companies
 from streams.dead_letters import DeadLetterLimit
+from streams.giving import Giving, on_coupon
 from streams.identity import (
     claim_key,
     claim_keys,
@@ -111,7 +113,8 @@ class CustomerStage:
     line = CUSTOMERS
     room = MOST_TICKS
 
-    def __init__(self, fold: Fold, *, partitions: int, most_links: int) -> None:
+    def __init__(self, fold: Fold, *, partitions: int, most_links: int, giving: Giving | None = None) -> None:
+        """`giving`: when coupons are given by themselves; None: never."""
         self.fold = fold
         self.table_of = fold.table_of
         self.partitions = partitions
@@ -124,7 +127,8 @@ class CustomerStage:
         self.spent: Spent = {}
         self._turn = 0
         self._companies = Companies(fold)
-        self._judging = judging_for(fold)
+        self._giving = giving or Giving()
+        self._judging = judging_for(fold, self._giving)
 
     def handle(
         self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
@@ -308,6 +312,7 @@ class CustomerStage:
             self._companies.look(key, customer, out)
         if self._judging is not None:
             self._judging.after_event(key, customer, event, asked, out)
+        self._giving.after_event(key, customer, event, out)
 
     def _was_applied_before(self, part: Part, event: Event) -> bool:
         """Whether an earlier attempt of a re-driven event was applied after all: its client had mended it too."""
@@ -398,6 +403,9 @@ class CustomerStage:
                 return
             case Prepare():
                 self._prepare(key, customer, message, out)
+                return
+            case Coupon():
+                on_coupon(key, customer, message, out)
                 return
             case Define():
                 customer.definitions = bytes(message.definitions)

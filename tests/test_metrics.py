@@ -20,6 +20,7 @@ from streams.metrics import (
     LABELS,
     METRICS,
     OF_COLLECTOR,
+    OF_COUPONS,
     OF_DASHBOARD,
     OF_EVERY,
     OF_INBOX,
@@ -76,11 +77,15 @@ def of_sender(registry: CollectorRegistry) -> None:
     metrics.StageMetrics(registry, of=metrics.of_messages)
 
 
+def of_coupons(registry: CollectorRegistry) -> None:
+    metrics.StageMetrics(registry, of=metrics.of_coupons)
+
+
 @pytest.mark.parametrize(
     ("declare", "declared"),
     [(metrics.StageMetrics, OF_WORKER), (metrics.SinkMetrics, OF_SINK), (Counters, OF_COLLECTOR),
      (metrics.SegmentMetrics, OF_DASHBOARD), (of_sender, OF_SENDER), (metrics.LinkMetrics, OF_LINKS),
-     (metrics.InboxMetrics, OF_INBOX)],
+     (metrics.InboxMetrics, OF_INBOX), (of_coupons, OF_COUPONS)],
 )
 def test_a_role_reports_what_is_declared_for_it_and_nothing_else(declare, declared) -> None:
     registry = CollectorRegistry()
@@ -222,5 +227,5 @@ def test_alarms_see_a_first_failure_of_every_processor_and_table(scraped: dict[s
               if sample.labels["reason"] == metrics.FAILED}  # fmt: skip
     refused = {sample.labels["table"] for sample in scraped["tidewire_sink_refused_rows"].samples}
 
-    assert failed == {"profile", "segments", "visits", "orders"}
+    assert failed == {"coupon", "profile", "segments", "visits", "orders"}
     assert refused > {"events", "identities", "people", "decisions", "rejected", "memberships", "companies"}

@@ -8,6 +8,7 @@ import typer
 
 from streams.cli.ask import register as register_ask
 from streams.cli.build import register as register_build
+from streams.cli.coupons import register as register_coupons
 from streams.cli.inbox import register as register_inbox
 from streams.cli.keep import register as register_keep
 from streams.cli.messages import register as register_messages
@@ -60,6 +61,7 @@ register_templates(app)
 register_messages(app)
 register_suppressions(app)
 register_inbox(app)
+register_coupons(app)
 register_partitions(app)
 register_keep(app)
 register_build(app)

@@ -120,6 +120,10 @@ def check_numbers(up: Up) -> list[int]:
 def test_a_backup_of_a_running_tidewire_goes_on_exactly_where_it_was_taken(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "tidewire.yaml").write_text("checkpoint_ms: 100\nsink_wait_ms: 200\n")
+    (tmp_path / "config" / "coupons").mkdir()
+    (tmp_path / "config" / "coupons" / "thanks.yaml").write_text(
+        "codes: {file: thanks.txt}\nworth: {percent: 5}\nexpires: 1 day after given\n")
+    (tmp_path / "config" / "coupons" / "thanks.txt").write_text("THANKS-1\n")  # without it `up` would not start
     up = Up(tmp_path)
     sending = Sending(up, 1_000)
     try:

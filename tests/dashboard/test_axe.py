@@ -52,6 +52,8 @@ def pages_of(world: World) -> list[str]:
     messages = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
     pages += ["/messages", "/suppressions", "/messages?state=unknown", "/messages/just-now?ordered=1"]
     pages += [f"/messages/{row['id']}" for row in messages]
+    coupons = world.http.get("/api/coupons", headers=authorized).json().get("campaigns", [])
+    pages += ["/coupons", *(f"/coupons/{row['campaign']}" for row in coupons), "/coupons/spring?state=expired"]
     return pages + [f"/rejected/{letter['id']}" for letter in letters]
 
 

@@ -21,7 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Worlds = Callable[[str], World]
 STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all", "/segments", "/segments/new",
           "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove",
-          "/templates", "/templates/welcome", "/templates/welcome/edit", "/messages", "/suppressions")
+          "/templates", "/templates/welcome", "/templates/welcome/edit", "/messages", "/suppressions",
+          "/coupons", "/coupons/spring")
 FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*|"
                       r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*|messages/\w+)")
 

@@ -28,8 +28,10 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
+from config.coupons import read_campaigns
 from config.settings import Settings
 from config.write_keys import WriteKey, WriteKeys, hash_of
+from processors.coupon import CouponProcessor
 from processors.fold import Fold
 from processors.orders import Orders
 from processors.profile import Profile
@@ -41,15 +43,18 @@ from schemas.intake import Arrival, read_event
 from schemas.times import to_ms
 from sinks.analytics import Analytics
 from sinks.clickhouse import ClickHouseSink
+from sinks.coupons import TABLES as COUPON_TABLES
 from sinks.messages.tables import TABLES
 from streams.app import StageApp
+from streams.campaigns import take_over
 from streams.definitions import Coordinator
 from streams.embedded import EmbeddedLog
+from streams.giving import give
 from streams.log import Outgoing
 from streams.metrics import StageMetrics
 from streams.ordering import order
 from streams.proof import Proof, store
-from streams.roles import start_sender
+from streams.roles import start_coupons, start_sender
 from streams.stage import CustomerStage
 from streams.topics import create_topics
 from tests.dashboard import payloads
@@ -275,6 +280,51 @@ async def send_messages(site: Site, scene: str) -> None:
         await asyncio.sleep(0.1)
 
 
+CAMPAIGNS_OF = {
+    "spring": """\
+title: {en: Spring, zh: 春季}
+about: Ten euros for who orders for a hundred.
+codes: {generated: {prefix: SPRING}}
+worth: {amount: 10, currency: EUR}
+expires: 30 days after given
+budget: {codes: 100, amount: 120}
+give_when: {did: Order Completed, where: {total: {at_least: 100}}}
+""",
+    "thanks": """\
+codes: {file: thanks.txt}
+worth: {percent: 15}
+expires: 2099-12-31
+""",
+}
+
+
+async def give_coupons(site: Site, scene: str, folder: Path) -> None:
+    """Some people are given a coupon, and one uses hers; wait until all of it is known."""
+    if scene not in ("plenty", "hostile"):
+        return
+    config = folder / "config"
+    (config / "coupons").mkdir(parents=True)
+    for name, text in CAMPAIGNS_OF.items():
+        said = json.dumps(payloads.PAYLOADS[0]) if scene == "hostile" else "Spring"
+        (config / "coupons" / f"{name}.yaml").write_text(text.replace("en: Spring", f"en: {said}"))
+    (config / "coupons" / "thanks.txt").write_text("THANKS-1\nTHANKS-2\nTHANKS-3\n")
+    await take_over(site.log, site.analytics, read_campaigns(config, "UTC"), site.workspace)
+    query = "SELECT person FROM person_list WHERE name != '' ORDER BY person LIMIT 4"
+    people = [row["person"] for row in await site.analytics.query(query)]
+    for person in people:
+        for name in CAMPAIGNS_OF:
+            await give(site.log, name, person, by=payloads.PAYLOADS[0] if scene == "hostile" else "the test")
+    query = "SELECT sum(given + refused) AS n FROM coupon_campaigns_list"
+    while (await site.analytics.query(query))[0]["n"] < 2 * len(people):  # noqa: ASYNC110 (as below)
+        await asyncio.sleep(0.1)
+    event = {"type": "track", "event": "Coupon Redeemed", "messageId": "redeemed",
+             "userId": people[0].partition(":")[2], "properties": {"code": "thanks-1", "order_id": "o-1"}}  # fmt: skip
+    for record in records_of([(datetime.now(UTC), "shop backend", event)])["events"]:
+        await site.log.append("events", [record])
+    while (await site.analytics.query("SELECT sum(used + misused) AS n FROM coupon_campaigns_list"))[0]["n"] < 1:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+
+
 async def serve(scene: str, folder: Path) -> None:
     settings = Settings(data=folder, write_keys=KEY, partitions=2, sink_wait_ms=100, checkpoint_ms=50)
     registry = CollectorRegistry()
@@ -285,16 +335,17 @@ async def serve(scene: str, folder: Path) -> None:
     for topic, records in records_of(of(scene) if is_new else ()).items():
         for start in range(0, len(records), 2_000):
             await log.append(topic, records[start : start + 2_000])
-    fold = Fold([Profile(), Visits(), Orders(), Segments()])
+    fold = Fold([Profile(), Visits(), Orders(), CouponProcessor(), Segments()])
     analytics = Analytics(settings.analytics_url)
     await analytics.start()
-    sink = ClickHouseSink(log, analytics, (*fold.tables, *TABLES), settings)
+    sink = ClickHouseSink(log, analytics, (*fold.tables, *TABLES, *COUPON_TABLES), settings)
     sinking = asyncio.create_task(sink.run() if scene != "bare" else asyncio.sleep(0))
     customers = CustomerStage(fold, partitions=log.partitions("events"), most_links=100)
     stage = StageApp(log, customers, settings, StageMetrics(registry))
     await stage.start()
     stack = AsyncExitStack()
     await start_sender(settings, log, registry, stack)
+    await start_coupons(settings, log, registry, stack)
 
     coordinator = Coordinator(log, analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes)
     pages = dashboard(log, analytics, settings, TOKEN, check=fold.check, progress=lambda: coordinator.progress)
@@ -316,6 +367,7 @@ async def serve(scene: str, folder: Path) -> None:
     await site.templates.apply_files(by="config", now_ms=to_ms(datetime.now(UTC)))
     await define(site, scene if is_new else "")
     await send_messages(site, scene if is_new else "")
+    await give_coupons(site, scene if is_new else "", folder)
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
     await serving
     coordinating.cancel()

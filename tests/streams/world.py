@@ -14,6 +14,7 @@ import pytest
 
 from processors.base import Person, Processor
 from processors.fold import Fold
+from schemas.coupons import CouponRecord, decode_of_coupons
 from schemas.customer import Customer, decode_customer
 from schemas.effects import Row
 from schemas.event import Event, encode_event
@@ -23,6 +24,7 @@ from schemas.messages import OfMessages, decode_of_message
 from schemas.rejected import Rejected, decode_rejected
 from schemas.rows import LedgerLine, decode_ledger_line
 from streams.dead_letters import DeadLetterLimit
+from streams.giving import Giving
 from streams.log import Record, partition_of
 from streams.outbox import Outbox, RowKey
 from streams.segments import RULES_KEY
@@ -112,15 +114,19 @@ class Memory:
 
 
 class World:
-    def __init__(self, seed: int = 0, partitions: int = 3, fold: Fold | None = None, most_links: int = 100) -> None:
+    def __init__(
+        self, seed: int = 0, partitions: int = 3, fold: Fold | None = None, most_links: int = 100,
+        giving: Giving | None = None,
+    ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.fold = fold or Fold([TallyProcessor()])
-        self.stage = CustomerStage(self.fold, partitions=partitions, most_links=most_links)
+        self.stage = CustomerStage(self.fold, partitions=partitions, most_links=most_links, giving=giving)
         self.logs: list[list[Record]] = [[] for _ in range(partitions)]
         self.owners = [Memory() for _ in range(partitions)]
         self.decisions: dict[str, LedgerLine] = {}
         self.rejected: dict[str, Rejected] = {}
         self.messages: list[OfMessages] = []
+        self.coupons: list[CouponRecord] = []
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
         self.clock_ms = 0  # of the log
 
@@ -161,6 +167,8 @@ class World:
                     self.decisions[line.id] = line
                 elif topic == "messages":
                     self.messages.append(decode_of_message(message.value))
+                elif topic == "coupon_requests":
+                    self.coupons.append(decode_of_coupons(message.value))
                 else:
                     letter = decode_rejected(message.value)
                     self.rejected[letter.id] = letter

@@ -101,7 +101,7 @@ class Sections(NamedTuple):
 
 def read_sections(sections: Mapping[str, Any]) -> Sections:
     """The known ones typed, all others as they are."""
-    others = dict(sections)
+    others = {name: section for name, section in sections.items() if name != "coupon"}  # the page has them from a table
     profile, visits, orders = (
         _known(others, name, kind) for name, kind in (("profile", Profile), ("visits", Visits), ("orders", Orders))
     )

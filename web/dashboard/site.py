@@ -41,7 +41,8 @@ LARGEST_FORM_BYTES = 1024 * 1024
 SCHEMES = ("auto", "light", "dark")
 
 PAGES = (("overview", "/"), ("live", "/live"), ("people", "/people"), ("segments", "/segments"),
-         ("templates", "/templates"), ("messages", "/messages"), ("rejected", "/rejected"))  # fmt: skip
+         ("templates", "/templates"), ("messages", "/messages"), ("coupons", "/coupons"),
+         ("rejected", "/rejected"))  # fmt: skip
 
 logger = structlog.get_logger(__name__)
 
@@ -160,6 +161,11 @@ def message_path(id_: str, rest: str = "") -> str:
     return "/messages/" + quote(id_, safe="") + (f"/{rest}" if rest else "")
 
 
+def campaign_path(name: str, rest: str = "") -> str:
+    """The page of a coupon campaign, or one below it."""
+    return "/coupons/" + quote(name, safe="") + (f"/{rest}" if rest else "")
+
+
 def web_url(value: object) -> str:
     """The value, if it is an address of the web that may be linked to; else nothing.
 
@@ -197,7 +203,7 @@ def _environment() -> Environment:
     tools: dict[str, Any] = {
         "asset": _asset, "charts": charts, "web_url": web_url, "as_json": as_json, "with_query": with_query,
         "person_path": person_path, "segment_path": segment_path, "template_path": template_path,
-        "message_path": message_path,
+        "message_path": message_path, "campaign_path": campaign_path,
         "sentence_of": sentence_of, "title_of": title_of, "utc": UTC, "timedelta": timedelta,
     }  # fmt: skip
     environment.globals.update(tools)

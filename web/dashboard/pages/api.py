@@ -12,6 +12,7 @@
     GET  /api/backup                                  how it is getting on: running, done or failed
     …    /api/segments…                               see segments_api.py
     …    /api/templates…                              see templates_api.py
+    …    /api/coupons…                                see coupons.py
 
 An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
 """

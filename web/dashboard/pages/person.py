@@ -16,6 +16,7 @@ from schemas.times import to_ms
 from streams.log import Outgoing
 from web.dashboard.portrait import read_sections
 from web.dashboard.queries import commerce
+from web.dashboard.queries.coupons import coupons as coupons_of
 from web.dashboard.queries.messages import messages as messages_to
 from web.dashboard.queries.person import Person, body_of
 from web.dashboard.queries.segments import segments_of
@@ -23,6 +24,7 @@ from web.dashboard.site import Site, person_path, read_form, with_query
 from web.dashboard.telling import summary
 
 MOST_MESSAGES = 5  # the others are a link away
+MOST_COUPONS = 20
 
 
 async def person(request: Request) -> Response:
@@ -49,10 +51,11 @@ async def person(request: Request) -> Response:
                          body_of=body_of, summary=summary_of, is_more=bool(request.query_params.get("before")),
                          headers={"vary": "HX-Target"})  # fmt: skip
     facts = _facts(portrait, counts)
-    orders, decisions, course, segments, messages = await asyncio.gather(
+    orders, decisions, course, segments, messages, coupons = await asyncio.gather(
         commerce.orders_of(someone), someone.decisions(), _course(someone, facts["first_seen"], facts["last_seen"]),
         segments_of(site.analytics, workspace, key),
         messages_to(site.analytics, workspace, person=key, most=MOST_MESSAGES),
+        coupons_of(site.analytics, workspace, site.now(), person=key, most=MOST_COUPONS),
     )  # fmt: skip
     wanted = (await site.segments.known()).wanted
     return site.page(
@@ -75,6 +78,7 @@ async def person(request: Request) -> Response:
         most_orders=commerce.MOST_ORDERS,
         decisions=decisions,
         messages=messages,
+        coupons=coupons.rows,
         course=course,
         segments=[(wanted[row["segment"]], row["since"]) for row in segments if row["segment"] in wanted],
         was=request.query_params.get("was", "")[:400],

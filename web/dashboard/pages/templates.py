@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
+from processors.coupon import still_good
 from schemas.errors import ConfigError, TidewireError
 from schemas.templates import SavedTemplate
 from schemas.times import from_ms, to_ms
@@ -137,7 +138,7 @@ async def tried(site: Site, template: Template, who: str, given: Mapping[str, An
     except ApiError as error:
         return Tried("", "", None, str(error))
     portrait = found.portrait or {}
-    sections: Mapping[str, Any] = portrait.get("sections") or {}
+    sections = still_good(portrait.get("sections") or {}, to_ms(site.now()))
     name = str(portrait.get("name") or portrait.get("email") or "")
     try:
         message = await asyncio.to_thread(template.render, sections, given)
