@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -60,11 +61,21 @@ def is_ci() -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.pluginmanager.hasplugin("xdist"):
         return
+    items.sort(key=_turn)
     for item in items:
-        if item.get_closest_marker("kafka"):
+        if item.get_closest_marker("kafka") and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group("kafka"))  # one worker, so one broker
         elif item.get_closest_marker("together"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _turn(item: pytest.Item) -> int:
+    """Long rows of tests that wait for much go first, each with a worker of its own; and nothing slow is left to the
+    end."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    firsts = [folder == "faults", item.get_closest_marker("kafka") is not None, folder == "dashboard",
+              item.get_closest_marker("slow") is not None, True]  # fmt: skip
+    return firsts.index(True)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

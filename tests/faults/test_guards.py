@@ -13,7 +13,7 @@ import pytest
 from tests.faults.rows import Outcome, Row, Scene, all_rows
 
 SEED = 1
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kafka")]  # one at a time: they press the machine
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]  # one at a time: they press the machine
 
 
 def the_row(name: str) -> Row:

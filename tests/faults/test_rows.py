@@ -14,8 +14,10 @@ SHORT = [row for row in all_rows() if row.is_short]
 
 
 def _case(row: Row) -> object:
-    # One group, so that no two of them, and no other test with a broker, press the machine at the same time.
-    marks = [pytest.mark.slow, pytest.mark.kafka if row.ground == "kafka" else pytest.mark.xdist_group("kafka")]
+    # One group, so that no two of them press the machine at the same time.
+    marks = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+    if row.ground == "kafka":
+        marks.append(pytest.mark.kafka)
     return pytest.param(row, marks=marks, id=f"{row.number} {row.name}")
 
 

@@ -19,6 +19,8 @@ from tests.conftest import BROWSERS
 from tests.dashboard.conftest import ARGUMENTS
 from web.collector.app import SNIPPET
 
+pytestmark = pytest.mark.together
+
 PAGE = Path("docs/inbox.md").read_text(encoding="utf-8")
 CHANNELS, TEMPLATE = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 (PYTHON,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -197,6 +199,9 @@ def test_node_and_the_command_make_the_same_tokens(shop: Shop) -> None:
 
 @pytest.mark.browser
 def test_a_page_of_another_origin_asks_by_the_snippet(shop: Shop) -> None:
+    for order in ("B-1", "B-2"):
+        assert shop.send("bob", order=order)[0] == "sent"
+    shop.until(lambda: shop.get("bob")["unread"] >= 2)
     path = next(path for name in BROWSERS if (path := shutil.which(name)))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)

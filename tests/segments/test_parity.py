@@ -39,6 +39,7 @@ def analytics(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPath
     loop.run_until_complete(analytics.close())
 
 
+@pytest.mark.slow
 @settings(max_examples=WORLDS, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(rng=st.randoms(use_true_random=False))
 def test_the_three_agree(analytics: Analytics, loop: asyncio.AbstractEventLoop, rng) -> None:
