@@ -26,6 +26,7 @@ LARGEST_BATCH_BYTES = 500 * 1024  # of one request body, inflated; Segment's lim
 MOST_EVENTS_IN_BATCH = 2_500  # Segment's limit
 LONGEST_MESSAGE_ID = 100  # characters; Segment's limit
 LONGEST_NAME = 200  # characters of an event, page or screen name
+PUBLIC_ALIAS = "alias_of_public_key"  # a flag, see `schemas.intake.FLAGS`
 
 Value = TypeVar("Value")
 

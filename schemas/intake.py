@@ -24,6 +24,7 @@ from schemas.event import (
     LONGEST_MESSAGE_ID,
     LONGEST_NAME,
     MOST_EVENTS_IN_BATCH,
+    PUBLIC_ALIAS,
     Event,
     check_event,
 )
@@ -45,6 +46,7 @@ FLAGS: Mapping[str, str] = {
     "sent_at_unreadable": "sentAt could not be read or is not plausible; the client's clock was taken as right.",
     "text_mended": "A string held NUL or half of a surrogate pair; U+FFFD stands in its place.",
     "integer_as_text": "An integer did not fit 64 bits and was kept as text.",
+    PUBLIC_ALIAS: "An `alias` call that anybody could have sent: it joins an anonymous visitor, but never two users.",
 }
 
 
@@ -56,6 +58,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
         ip: address of the sender; used only where `context.direct` asks for it.
         context, integrations: of the batch; an event's own keys go before them.
         flags: what is odd about the batch, and so about each of its events.
+        is_public: it came by a write key that everybody can read, or by one that is not known any more.
     """
 
     workspace: str
@@ -66,6 +69,7 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     context: Mapping[str, Any] | None = None
     integrations: Mapping[str, Any] | None = None
     flags: tuple[str, ...] = ()
+    is_public: bool = False
 
 
 class Batch(msgspec.Struct, rename="camel"):
@@ -178,6 +182,8 @@ def read_event(raw: bytes | Raw, call: str, arrival: Arrival) -> Event:
     user_id, anonymous_id = _person_ids(take("userId", None), take("anonymousId", None), flags)
     group_id = _id(take("groupId", None), "groupId", kind == "group", flags)
     previous_id = _id(take("previousId", None), "previousId", kind == "alias", flags)
+    if kind == "alias" and arrival.is_public:
+        flags.append(PUBLIC_ALIAS)
 
     context = _object(take("context", None), "context")
     properties = _object(take("properties", None), "properties")

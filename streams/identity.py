@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from schemas.customer import Claim, Customer, Debt, Link, Part, Via, decode_parts
 from schemas.effects import Decision
-from schemas.event import Event
+from schemas.event import PUBLIC_ALIAS, Event
 from schemas.internal import Absorb, Merge, Refuse, Release, Unmerge, Vouch
 from schemas.keyed import encode_state
 from schemas.keys import anonymous_key, is_user, user_key
@@ -30,14 +30,19 @@ ABSORB_BYTES = 1024 * 1024  # of parts in one message
 
 
 def linked_keys(event: Event) -> list[str]:
-    """The keys that an event says belong to the same person as its user."""
+    """The keys that an event says belong to the same person as its user.
+
+    Two users are joined on the word of a program that keeps a secret alone: who reads what is for one of them, such as
+    the inbox, reads what is for the other from then on.
+    """
     if not event.user_id or not (event.anonymous_id or event.type == "alias"):
         return []
     keys = []
     if event.anonymous_id:
         keys.append(anonymous_key(event.workspace, event.anonymous_id))
     if event.type == "alias":
-        keys.append(user_key(event.workspace, event.previous_id))
+        if PUBLIC_ALIAS not in event.flags:
+            keys.append(user_key(event.workspace, event.previous_id))
         keys.append(anonymous_key(event.workspace, event.previous_id))
     return [key for key in keys if key != event.key]
 

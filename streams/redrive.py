@@ -77,7 +77,8 @@ def mended_event(letter: Rejected, record: bytes | None, check: Check, workspace
         event = decode_event(raw)
     else:
         owner = letter.workspace or workspace
-        event = read_event(raw, "", Arrival(workspace=owner, source=letter.source or PROCESSOR, received_at=letter.at))
+        arrival = Arrival(workspace=owner, source=letter.source or PROCESSOR, received_at=letter.at, is_public=True)
+        event = read_event(raw, "", arrival)
         if "message_id_made" in event.flags:
             # Else each press of the button would be another event.
             event = msgspec.structs.replace(event, message_id=f"redriven-{letter.id}"[:100])

@@ -190,6 +190,19 @@ def test_pages_of_other_origins_may_not_use_a_key(collector: Running, key: str, 
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, "*")
 
 
+@pytest.mark.parametrize("path", ["/v1/alias", "/v1/batch"])
+@pytest.mark.parametrize(
+    ("key", "flags"), [(PUBLIC_KEY, ("alias_of_public_key",)), (SERVER_KEY, ()), (KEY, ())],
+)  # fmt: skip
+def test_an_alias_that_anybody_could_send_says_so(collector: Running, path: str, key: str, flags: tuple[str, ...]):
+    sent = {"type": "alias", "userId": "u1", "previousId": "p1", "messageId": message_id()}
+
+    collector.post(path, content=json.dumps({"batch": [sent]} if path == "/v1/batch" else sent), key=key)
+
+    (event,) = stored(collector, sent["messageId"])
+    assert event.flags == flags
+
+
 # ---- bodies
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import Settings
 from schemas.errors import Refused
-from schemas.event import Event, decode_event, encode_event
+from schemas.event import PUBLIC_ALIAS, Event, decode_event, encode_event
 from schemas.intake import Arrival, read_event
 from schemas.rejected import Rejected
 from schemas.rows import decode_ledger_line
@@ -58,6 +58,15 @@ async def log(tmp_path: Path) -> AsyncIterator[Log]:
 async def values(log: Log, topic: str) -> list[bytes]:
     return [record.value or b"" for partition in await log.bounds(topic)
             for record in await log.read(TP(topic, partition), 0, 100)]  # fmt: skip
+
+
+async def test_an_alias_that_the_collector_refused_joins_no_two_users_when_it_is_sent_again(log: Log) -> None:
+    letter = of_collector({"type": "alias", "userId": "u-1", "previousId": "u-2", "messageId": "m-9"})
+
+    await redrive(log, letter, None, takes_all, "default", NOW)
+
+    (event,) = map(decode_event, await values(log, "events"))
+    assert event.flags == (PUBLIC_ALIAS,)  # by whose key it came is not known any more
 
 
 async def test_a_mended_event_goes_back_into_the_log_as_if_it_had_come_right(log: Log) -> None:

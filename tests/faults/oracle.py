@@ -39,7 +39,7 @@ from processors.values import zone_named
 from schemas.customer import Part
 from schemas.effects import Row
 from schemas.errors import Refused
-from schemas.event import Event, decode_event
+from schemas.event import PUBLIC_ALIAS, Event, decode_event
 from schemas.internal import Unmerge, decode_internal, is_internal
 from schemas.keys import anonymous_key, user_key
 from sinks.conditions import compared_sql, people_sql
@@ -182,7 +182,9 @@ def _claims_of(event: Event) -> Iterable[tuple[str, tuple[int, str, str]]]:
         return
     others = [anonymous_key(event.workspace, event.anonymous_id)] if event.anonymous_id else []
     if event.type == "alias":
-        others += [user_key(event.workspace, event.previous_id), anonymous_key(event.workspace, event.previous_id)]
+        others.append(anonymous_key(event.workspace, event.previous_id))
+        if PUBLIC_ALIAS not in event.flags:
+            others.append(user_key(event.workspace, event.previous_id))
     for other in others:
         if other == event.key:
             continue

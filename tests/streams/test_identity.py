@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.event import Event
+from schemas.event import PUBLIC_ALIAS, Event
 from tests.streams.world import World, an_event, people_of
 
 
@@ -113,6 +113,20 @@ def test_one_event_that_merges_two_keys_makes_two_decisions():
 
     merged = {(line.kind, line.about) for line in world.decisions.values()}
     assert merged == {("merged", "w/u:v"), ("merged", "w/a:v")}
+
+
+def test_what_anybody_may_send_joins_visitors_and_never_two_users():
+    world = World()
+    for event in (an_event(1, user="victim"), an_event(2, anonymous="visitor"),
+                  an_event(3, user="thief", previous="victim", flags=(PUBLIC_ALIAS,)),
+                  an_event(4, user="victim", previous="thief", flags=(PUBLIC_ALIAS,)),
+                  an_event(5, user="thief", previous="visitor", flags=(PUBLIC_ALIAS,))):  # fmt: skip
+        world.send(event)
+
+    world.settle()
+
+    assert messages(world, "w/u:victim") == {"m1": 1, "m4": 1}
+    assert messages(world, "w/u:thief") == {"m2": 1, "m3": 1, "m5": 1}
 
 
 def test_a_person_who_claims_too_many_ids_is_stopped_and_it_is_said():

@@ -64,13 +64,13 @@ class TallyProcessor(Processor[Tally]):
 
 def an_event(
     number: int, *, user: str = "", anonymous: str = "", previous: str = "", minute: int | None = None,
-    message_id: str = "", event: str = "Seen",
+    message_id: str = "", event: str = "Seen", flags: tuple[str, ...] = (),
 ) -> Event:  # fmt: skip
     at = START + timedelta(minutes=number if minute is None else minute)
     return Event(
         message_id=message_id or f"m{number}", type="alias" if previous else "track", event="" if previous else event,
         workspace="w", source="shop", timestamp=at, received_at=at, user_id=user, anonymous_id=anonymous,
-        previous_id=previous,
+        previous_id=previous, flags=flags,
     )  # fmt: skip
 
 

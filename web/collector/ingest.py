@@ -97,11 +97,12 @@ class _Sender(NamedTuple):
     name: str
     workspace: str
     bucket: TokenBucket | None
+    is_public: bool
 
     @staticmethod
     def of(key: WriteKey, now_s: float) -> _Sender:
         bucket = None if key.rate is None else TokenBucket(key.rate, key.most_at_once, now_s)
-        return _Sender(key, key.name, key.workspace, bucket)
+        return _Sender(key, key.name, key.workspace, bucket, key.kind == "public")
 
 
 class _Judged:
@@ -331,13 +332,12 @@ class Collector:
     def _arrival(
         self, sender: _Sender, client: tuple[str, int] | None, headers: Mapping[bytes, bytes]
     ) -> Arrival:
-        sent_at_header = headers.get(b"sentat")  # RudderStack's browser SDK says it only there
-        if not sent_at_header:
-            return Arrival(sender.workspace, sender.name, self._clock(), None, client[0] if client else "")
-        flags: list[str] = []
-        sent_at = read_sent_at(sent_at_header.decode("latin-1"), flags)
         ip = client[0] if client else ""
-        return Arrival(sender.workspace, sender.name, self._clock(), sent_at, ip, flags=tuple(flags))
+        flags: list[str] = []
+        sent_at_header = headers.get(b"sentat")  # RudderStack's browser SDK says it only there
+        sent_at = read_sent_at(sent_at_header.decode("latin-1"), flags) if sent_at_header else None
+        return Arrival(sender.workspace, sender.name, self._clock(), sent_at, ip, flags=tuple(flags),
+                       is_public=sender.is_public)  # fmt: skip
 
     def _judge(self, raws: Sequence[bytes | Raw], arrival: Arrival, judged: _Judged) -> None:
         """Add the events to those that were judged.
