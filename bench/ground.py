@@ -124,7 +124,7 @@ def kafka_ground() -> Iterator[Ground]:
     """
     if lacking := missing():
         raise LeftOut(f"Kafka needs {lacking} on this machine")
-    with Kafka() as kafka:
+    with Kafka(java=()) as kafka:
         ground = Ground(kafka)
         try:
             yield ground

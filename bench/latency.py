@@ -66,7 +66,7 @@ def _run(ground: str, flood: int, seconds: float, options: Options) -> dict[str,
         probes = folder / "probes"
         probes.mkdir()
         program = (sys.executable, "-m", "bench.contestants.probed")
-        kafka = Kafka() if ground == "kafka" else None
+        kafka = Kafka(java=()) if ground == "kafka" else None
         with closing(Cluster(folder, kafka, {PROBES: str(probes)}, program)) as cluster:
             for role in ROLES[ground]:
                 cluster.role(role)

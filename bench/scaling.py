@@ -65,7 +65,7 @@ def measure(options: Options) -> Report:
 
 
 def run_once(events: int, seconds: float) -> Sample:
-    with tempfile.TemporaryDirectory() as folder, closing(Cluster(Path(folder), Kafka(), {})) as cluster:
+    with tempfile.TemporaryDirectory() as folder, closing(Cluster(Path(folder), Kafka(java=()), {})) as cluster:
         cluster.ask_log(partial(_fill, events=events))
         first = cluster.role("worker")
         cluster.wait_until_owned()

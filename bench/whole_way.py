@@ -93,7 +93,7 @@ def run_once(ground: str, events: int) -> Sample:
     """
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(Cluster(Path(folder), Kafka() if ground == "kafka" else None, {})) as cluster,
+        closing(Cluster(Path(folder), Kafka(java=()) if ground == "kafka" else None, {})) as cluster,
     ):
         for role in ROLES[ground]:
             cluster.role(role)

@@ -32,7 +32,7 @@ from tests.faults.machine import COMMAND
 from tests.faults.oracle import Verdict, judge
 from tests.faults.traffic import Ledger, Story, Traffic, shop_story
 from tests.faults.without import program, settings_for
-from tests.kafka_broker import Kafka
+from tests.kafka_broker import QUICK, Kafka
 
 Ground = Literal["kafka", "embedded", "none"]
 LOOK_EVERY_S = 0.1
@@ -169,7 +169,7 @@ class Scene:
         kafka = None
         if self.row.ground == "kafka":
             kafka = Kafka(self.row.brokers, data=self.folder / "kafka", settings=broker_settings, doors=doors,
-                          hosts=hosts, run_in=run_in)  # fmt: skip
+                          hosts=hosts, run_in=run_in, java=() if self.is_long else QUICK)  # fmt: skip
         settings = {**settings_for(self.moment_file), **(settings or {})} if moments else settings or {}
         runs = program(self.without or "nothing") if moments or self.without else COMMAND
         cluster = self._cluster = Cluster(self.folder, kafka, settings, runs)
