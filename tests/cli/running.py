@@ -14,14 +14,14 @@ from tests.cli.command import Done, environment, tidewire
 
 
 class Up:
-    """A running `tidewire up` over the folder `data` in `folder`."""
+    """A running `tidewire up` over the folder `data` in `folder`; `program` is another one, as `python -m` names it."""
 
-    def __init__(self, folder: Path, data: str = "data", **settings: str) -> None:
+    def __init__(self, folder: Path, data: str = "data", *, program: str = "streams.cli", **settings: str) -> None:
         self.folder = folder
         self.data = data
         with (folder / "up.log").open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", "up", "--data", data, "--port", "0"],
+                [sys.executable, "-m", program, "up", "--data", data, "--port", "0"],
                 cwd=folder, env=environment(**settings), stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         for _ in range(600):

@@ -19,6 +19,7 @@ channel: email
 kind: transactional
 content: {en: {subject: "A note, {{ given.what | default('hello') }}", text: "Hello {{ profile.email }}"}}
 """
+HURRIED = "tests.faults.hurried"  # what was being sent when it was killed is taken up again within seconds
 OFFER = NOTE.replace("transactional", "marketing\ntopic: offers")
 
 
@@ -30,7 +31,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     (folder / "config" / "templates" / "offer.yaml").write_text(OFFER)
     event = '{"type": "identify", "userId": "ada", "traits": {"email": "ada@example.com"}}'
     (folder / "events.jsonl").write_text(event)
-    running = Up(folder)
+    running = Up(folder, program=HURRIED)
     assert running.ask("send", "events.jsonl").code == 0
     for _ in range(100):
         if running.ask("person", "ada@example.com").code == 0:
@@ -107,7 +108,7 @@ def test_what_ends_survives_a_kill(up: Up, tmp_path: Path) -> None:
     ordered = [up.ask("message", "send", "note", "--to", "ada", "--once", str(number), "--json").json["message"]
                for number in range(3)]  # fmt: skip
     up.kill()
-    again = Up(up.folder)
+    again = Up(up.folder, program=HURRIED)
     try:
         for id_ in ordered:
             for _ in range(200):
