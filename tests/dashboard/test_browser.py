@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.dashboard.conftest import Visitor, World
 from tests.dashboard.test_axe import pages_of
@@ -271,6 +271,20 @@ def test_typing_finds_members_and_segments(world: Worlds, visit: Visit) -> None:
     expect(visitor.page.locator("#members .who-name").first).to_contain_text(name)
     expect(visitor.page.locator("#members tbody tr:not(.why-row)")).not_to_have_count(25)
     expect(visitor.page).to_have_url(re.compile("q="))
+
+
+def test_what_is_typed_before_the_scripts_have_come_is_looked_for(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"))
+    slow: list[Route] = []
+    visitor.page.route("**/htmx.min.js*", lambda route: slow.append(route))
+    visitor.page.goto(f"{visitor.url}/segments", wait_until="commit")
+
+    visitor.page.get_by_label("Search").fill("spenders")
+    expect(visitor.page.locator(".segment-name")).not_to_have_count(1)
+    slow[0].continue_()
+
+    expect(visitor.page.locator(".segment-name")).to_have_count(1)
+    expect(visitor.page).to_have_url(re.compile("q=spenders"))
 
 
 def test_a_segment_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:

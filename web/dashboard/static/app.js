@@ -56,6 +56,13 @@
 
   document.querySelectorAll(".without-script").forEach(function (element) { element.hidden = true; });
 
+  // What was typed before the scripts were there is looked for, too.
+  window.addEventListener("load", function () {
+    document.querySelectorAll("form[hx-get] input[type=search]").forEach(function (input) {
+      if (input.value !== input.defaultValue) { input.form.requestSubmit(); }
+    });
+  });
+
   // Links of tiles and tabs keep the place on the page.
   var kept = "tidewire-scroll";
   document.addEventListener("click", function (event) {
