@@ -8,6 +8,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email import message_from_bytes
@@ -41,7 +42,7 @@ kind: {kind}
 {topic}content: {{en: {{text: "Hello {{{{ profile.phone }}}}"}}}}
 """,
 }
-STATES = "/api/messages?most=1000"
+STATES = "SELECT id, state FROM messages_list"
 SECRETS = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of these tests alone
 SILENT_S = 30.0  # longer than any client waits
 
@@ -113,8 +114,11 @@ class Shop:
         wait_for(lambda: self._known() == self.people, 30, "people are not known", self.process.told)
 
     def _known(self) -> int:
-        said = self.call("POST", "/api/sql", {"query": "SELECT count() AS n FROM person_list"})
-        return int(said["rows"][0]["n"])
+        return int(self._ask("SELECT count() AS n FROM person_list")[0]["n"])
+
+    def _ask(self, query: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.call("POST", "/api/sql", {"query": query})["rows"]
+        return rows
 
     def order(self, number: int, kind: str, way: str = "email") -> str:
         """A message to somebody; its id. Ordered again, after a crash, it is the same."""
@@ -124,8 +128,8 @@ class Shop:
         return {"template": template_of(kind, way), "to": f"p{number % self.people}", "once": str(number)}
 
     def states(self) -> dict[str, str]:
-        """Of the newest thousand messages, by id."""
-        return {each["id"]: each["state"] for each in self.call("GET", STATES)["messages"]}
+        """Of all messages, by id."""
+        return {each["id"]: each["state"] for each in self._ask(STATES)}
 
     def wait_until_ended(self, ids: Iterable[str], within_s: float) -> dict[str, str]:
         """The states of these messages and all others, once nothing more will happen to any."""
@@ -135,7 +139,8 @@ class Shop:
             states = self.states()
             return states.keys() >= wanted and not {"waiting", "sending"} & set(states.values())
 
-        wait_for(ended, within_s, "some messages do not end", lambda: json.dumps(self.states()))
+        wait_for(ended, within_s, f"of {len(wanted):,} messages some do not end",
+                 lambda: str(dict(Counter(self.states().values()))))  # fmt: skip
         return self.states()
 
 
