@@ -157,8 +157,7 @@ def test_messages_are_timed_from_their_order_to_their_arrival():
 
     assert_whole(said, "messages")
     timed = [f"smtp order to arrival {share}" for share in ("p50", "p99")]
-    assert [figure["what"] for figure in said["figures"]] == ["smtp", *timed]
-    assert said["channels"]["smtp"]["ordered_per_s"][0] > 0
+    assert [figure["what"] for figure in said["figures"]] == ["smtp", "smtp ordered over HTTP", *timed]
 
 
 @pytest.mark.slow

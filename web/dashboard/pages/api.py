@@ -158,6 +158,14 @@ async def find_person(site: Site, asked: str) -> Found:
     return found
 
 
+async def find_key(site: Site, asked: str) -> str:
+    """The person key of somebody, named and refused as by `find_person`; all else of her is not asked for."""
+    for key in _keys_of(asked, site.workspace)[:1]:
+        if await people.is_known(site.analytics, split_key(key)[0], key):
+            return key
+    return (await find_person(site, asked)).person.key
+
+
 async def _find(site: Site, keys: Iterable[str]) -> Found | None:
     """The first of them that anything is known of."""
     for key in keys:

@@ -21,7 +21,7 @@ from schemas.errors import TidewireError
 from schemas.keys import split_key
 from schemas.sentences import sentence_of
 from streams.giving import give
-from web.dashboard.pages.api import LONGEST_NAME, ApiError, answered, body_of_request, find_person
+from web.dashboard.pages.api import LONGEST_NAME, ApiError, answered, body_of_request, find_key
 from web.dashboard.queries import coupons as queries
 from web.dashboard.queries.coupons import STATES
 from web.dashboard.site import Site, campaign_path, read_form, with_query
@@ -129,7 +129,7 @@ async def _give(site: Site, name: str, who: str, *, by: str, once: str = "") -> 
         LogBusy: the log takes nothing just now.
     """
     await _campaign(site, name)
-    person = (await find_person(site, who)).person.key
+    person = await find_key(site, who)
     if split_key(person)[0] != site.workspace:
         raise ApiError(422, f"{person} is of another workspace than {site.workspace}, whose campaigns these are.")
     return person, await give(site.log, name, person, by=by, once=once)

@@ -12,7 +12,7 @@ from schemas.errors import TidewireError
 from schemas.messages import Order, SettleAs
 from schemas.times import to_ms
 from streams.ordering import order, settle
-from web.dashboard.pages.api import ApiError, find_person
+from web.dashboard.pages.api import ApiError, find_key
 from web.dashboard.pages.templates import OF_MAIL, given_of
 from web.dashboard.queries import messages as queries
 from web.dashboard.queries.messages import STATES
@@ -104,10 +104,10 @@ async def order_for(site: Site, name: str, who: str, given: dict[str, Any], *, b
         ApiError: there is nobody, or several.
         TidewireError: it cannot be ordered; with the mend.
     """
-    found = await find_person(site, who)
+    to = await find_key(site, who)
     await site.templates.look()
     template = site.templates.read(name)
     if template is None:
         raise ApiError(404, f'There is no template "{name}". `tidewire templates list` shows them.')
-    return await order(site.log, template, name=name, to=found.person.key, given=given, by=by,
+    return await order(site.log, template, name=name, to=to, given=given, by=by,
                        now_ms=to_ms(site.now()), once=once)  # fmt: skip

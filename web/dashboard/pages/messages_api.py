@@ -17,7 +17,7 @@ from starlette.requests import Request
 from sinks.messages.reports import Report, read_report
 from streams.ordering import settle
 from streams.receipts import take_report
-from web.dashboard.pages.api import LARGEST_BODY_BYTES, LONGEST_NAME, ApiError, answered, body_of_request, find_person
+from web.dashboard.pages.api import LARGEST_BODY_BYTES, LONGEST_NAME, ApiError, answered, body_of_request, find_key
 from web.dashboard.pages.messages import SETTLE, order_for
 from web.dashboard.queries import messages as queries
 from web.dashboard.queries.messages import STATES
@@ -47,7 +47,7 @@ async def messages(request: Request) -> Any:
     if state and state not in STATES:
         raise ApiError(422, f"There is no state {state!r:.50}; there are: {', '.join(STATES)}.")
     person = asked.get("person", "")
-    key = (await find_person(site, person)).person.key if person else ""
+    key = await find_key(site, person) if person else ""
     most = int(asked["most"]) if asked.get("most", "").isdecimal() and len(asked["most"]) < 9 else queries.PAGE
     page = await queries.messages(site.analytics, site.workspace, state=state, template=asked.get("template", ""),
                                   person=key, most=min(most, MOST))  # fmt: skip

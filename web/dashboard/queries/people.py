@@ -92,6 +92,18 @@ async def newest(analytics: Analytics, workspace: str) -> list[dict[str, Any]]:
     return await analytics.query(NEWEST, {"workspace": workspace})
 
 
+# By the primary key alone, and without what she is shown with: this is asked for every message that is ordered.
+KNOWN = """
+SELECT key FROM people FINAL
+WHERE workspace = {workspace:String} AND key = {key:String} AND merged_into = ''
+"""
+
+
+async def is_known(analytics: Analytics, workspace: str, key: str) -> bool:
+    """Whether this key stands for somebody, and not for one that it was merged into."""
+    return bool(await analytics.query(KNOWN, {"workspace": workspace, "key": key}))
+
+
 async def by_email(analytics: Analytics, workspace: str, email: str) -> list[str]:
     """The keys of those who have this address."""
     return [row["person"] for row in await analytics.query(BY_EMAIL, {"workspace": workspace, "email": email})]
