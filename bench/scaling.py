@@ -31,7 +31,7 @@ BACKLOG, QUICK_BACKLOG = 2_500_000, 1_500_000
 PERSONS = 20_000
 SECONDS, QUICK_SECONDS = 15.0, 1.0
 SETTLING = 0.2  # of these seconds pass after a change, before the clock runs
-MOVED_WITHIN_S = 120.0
+MOVED_WITHIN_S = 60.0
 TOGETHER = 20_000  # events of one append
 
 

@@ -13,17 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.conftest import BROWSERS
 
 ROOT = Path(__file__).parents[2]
 START_S = 120
-PATIENCE_MS = 20_000  # what a page does may take so long where much else is done
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
              "--disable-sync", "--no-first-run")  # fmt: skip
-
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -102,7 +99,7 @@ class Visitor:
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.url = url
         self.context: BrowserContext = browser.new_context(**options)
-        self.context.set_default_timeout(PATIENCE_MS)
+        self.context.set_default_timeout(20_000)
         self.context.add_init_script(
             "window.violations = []; document.addEventListener('securitypolicyviolation', "
             "(event) => window.violations.push(event.violatedDirective + ' ' + event.blockedURI))"

@@ -124,6 +124,7 @@ def test_from_the_file_to_the_proof(folder: Path, up: Up):
 
 def test_a_segment_is_tried_before_it_is_saved(folder: Path, up: Up):
     send(up, [an_order(f"u{number}", 5, number) for number in range(30)])
+    until(lambda: up.count("SELECT count() FROM person_list WHERE orders = 1") == 30)
     file = folder / "tried.yaml"
     file.write_text("when: {did: Order Completed}\n")
 

@@ -23,6 +23,7 @@ from processors.registry import load_processors
 from schemas.event import Event, encode_event
 from schemas.intake import Arrival, read_event
 from schemas.rows import decode_portrait, encode_json
+from schemas.times import DAY_MS
 from streams.app import StageApp
 from streams.grounds import open_log
 from streams.lines import EVENTS
@@ -37,13 +38,19 @@ from tests.streams.world import IGNORE_WHAT_FAUST_LEFT, World, collect_what_faus
 PLAN = Plan(people=40, days=45, seed=7, end=date(2026, 3, 1))
 DISTURBED = msgspec.structs.replace(PLAN, disorder=0.3, duplicates=0.2)
 RECEIVED = datetime(2026, 3, 2, tzinfo=UTC)
-COMPANY = "company"  # told to its people some seconds later, by the clock; where nothing takes seconds it is not there
 
 
 def events_of(plan: Plan) -> list[Event]:
     arrival = Arrival(workspace="w", source="shop", received_at=RECEIVED)
     return [read_event(made.body, msgspec.json.decode(made.body)["type"], arrival)
             for made in deliveries(plan, Shop(plan).calls())]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_a_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a company comes to is told to its people seconds later. No time passes for those who are expected, so none
+    may pass for the others, however slow the machine is."""
+    monkeypatch.setattr("streams.companies.TELL_AFTER_MS", 100 * 365 * DAY_MS)
 
 
 def fold_of_all() -> Fold:
@@ -89,8 +96,7 @@ async def people_in(log: Log) -> Any:
             if portrait.key not in newest or newest[portrait.key].revision <= portrait.revision:
                 newest[portrait.key] = portrait
     return plain({
-        key: {"keys": sorted(identity.key for identity in portrait.identities),
-              **{name: said for name, said in portrait.sections.items() if name != COMPANY}}
+        key: {"keys": sorted(identity.key for identity in portrait.identities), **portrait.sections}
         for key, portrait in newest.items() if not portrait.merged_into
     })  # fmt: skip
 
