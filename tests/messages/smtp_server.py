@@ -89,12 +89,12 @@ class ScriptedServer:
         while line := await reader.readline():
             self.commands.append(line.decode().rstrip("\r\n"))
             command = self.commands[-1].partition(" ")[0].upper()
-            await self._say(command, reader, writer)
+            said = await self._say(command, reader, writer)
             if command == "QUIT":
                 return
             if command == "STARTTLS" and self._context is not None:
                 await writer.start_tls(self._context)
-            if command == "DATA" and self._said.startswith(b"354"):
+            if command == "DATA" and said.startswith(b"354"):
                 await self._take_mail(reader, writer)
 
     async def _take_mail(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -108,11 +108,11 @@ class ScriptedServer:
         self.mails.append(b"".join(line.removeprefix(b".") for line in lines[:-1]))
         await self._say(".", reader, writer)
 
-    async def _say(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _say(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """Answer a command. Returns the answer."""
         says = self.says.get(command, b"502 5.5.1 no such command\r\n")
         if isinstance(says, list):
             says = says.pop(0) if len(says) > 1 else says[0]
-        self._said = says
         await asyncio.sleep(self.late_s.get(command, 0))
         if says == DROP:
             raise _Dropped
@@ -126,6 +126,7 @@ class ScriptedServer:
             await asyncio.sleep(0.02)
         writer.write(says)
         await writer.drain()
+        return bytes(says)
 
 
 class _Dropped(Exception):

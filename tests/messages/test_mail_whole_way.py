@@ -142,6 +142,7 @@ def test_a_bounce_that_comes_back_ends_mails_to_the_address(shop: Shop) -> None:
     told = shop.ask("message", "report", "bounce.eml")
     again = shop.ask("message", "report", "bounce.eml")
     shop.until(lambda: "Message Bounced" in shop.events(id_))
+    shop.until(lambda: "bob@example.com" in shop.ask("suppression", "list").out)
     listed = shop.ask("suppression", "list", "--json").rows
     time.sleep(2 * LOOK_EVERY_S)
 
