@@ -23,6 +23,7 @@ import structlog
 
 from config.channels import INBOX, LONGEST_CALL_S, OUTBOX, ChannelSettings
 from processors.coupon import still_good
+from schemas.errors import Unreachable
 from schemas.internal import HEADERS, Prepare, encode_internal
 from schemas.keys import split_key
 from schemas.messages import Order, Outcome, Result, address_of, encode_of_message
@@ -135,7 +136,7 @@ class Dispatcher:
     Args:
         channels: how each works, and what its messages leave through.
         template_of: a template by its name, or what is wrong with it.
-        suppressions: the addresses to which nothing is sent; it is started.
+        suppressions: the addresses to which nothing is sent.
         links: makes the links of messages; None: nobody can reach the collector from outside.
     """
 
@@ -230,7 +231,13 @@ class Dispatcher:
 
     async def _attempt(self, lane: Lane, attempt: Attempt, since: float) -> None:
         order, via = attempt.order, lane.settings.via
-        filled = await asyncio.to_thread(self._filled, attempt)
+        filled: Filled | Declined | Later | Suppressed
+        try:
+            await self._suppressions.catch_up()  # what was put on the list before now counts
+        except Unreachable as error:
+            filled = Later(f"the suppression list could not be read: {error}")
+        else:
+            filled = await asyncio.to_thread(self._filled, attempt)
         if isinstance(filled, Filled):
             said = await self._tried(lane, attempt, filled.message, since)
             outcome = _outcome(attempt, said, filled, via, rest_s=lane.heard(said))

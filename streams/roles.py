@@ -263,8 +263,7 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     from streams.templates import Templates
 
     suppressions = Suppressions(log_)
-    await suppressions.start()
-    stack.push_async_callback(suppressions.stop)
+    await suppressions.catch_up()
     channels = open_channels(read_channels(settings.config), log_, settings)
     templates = templates_of(Templates(log_, settings))
     dispatcher = Dispatcher(log_, channels, templates, suppressions, DispatchMetrics(registry),

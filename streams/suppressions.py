@@ -1,7 +1,8 @@
 """The suppression list: addresses to which nothing is sent, whoever they belong to.
 
-Topic `suppressions` keeps the newest word about every address, as a row of table `suppressions`: senders follow it and
-ClickHouse stores it. What somebody herself wants is consent, which is of a person and stands in her profile.
+Topic `suppressions` keeps the newest word about every address, as a row of table `suppressions`: senders read on in it
+before each message, and ClickHouse stores it. What somebody herself wants is consent, which is of a person and stands
+in her profile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 import structlog
 
-from schemas.errors import TidewireError, Unreachable
+from schemas.errors import TidewireError
 from schemas.rows import TableRow, decode_table_row, encode_json
 from schemas.templates import Channel, Class
 from schemas.times import from_ms
@@ -31,7 +32,6 @@ Reason = Literal["bounced", "complained", "blocked"]
 receipt, is sent there still. `blocked`: somebody put it there."""
 REASONS: Sequence[Reason] = ("bounced", "complained", "blocked")
 MARKETING_ONLY: frozenset[Reason] = frozenset({"complained"})
-LOOK_EVERY_S = 0.5
 READ_AT_ONCE = 2_000
 APPENDED_AT_ONCE = 1_000
 LONGEST_ADDRESS = 320
@@ -88,23 +88,27 @@ def _outgoing(each: Suppression, by: str, now_ms: int, *, is_deleted: bool = Fal
 
 
 class Suppressions:
-    """The list as this process knows it: half a second behind the log at most, some 100 bytes an address."""
+    """The list as this process knows it: some 100 bytes an address."""
 
     def __init__(self, log_: Log) -> None:
         self._log = log_
         self._reasons: dict[bytes, Reason] = {}
         self._next: dict[int, int] = {}
-        self._following: asyncio.Task[None] | None = None
+        self._looks = 0  # that were begun
+        self._looking = asyncio.Lock()
 
-    async def start(self) -> None:
-        """Read the whole list, then follow it."""
-        await self._look()
-        self._following = asyncio.create_task(self._follow(), name="suppressions")
+    async def catch_up(self) -> None:
+        """Return when all is known here that was on the list when this was called; the first time reads all of it.
+        Those who ask together share a look.
 
-    async def stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        Raises:
+            Unreachable: the log is away.
+        """
+        begun = self._looks
+        async with self._looking:
+            if self._looks == begun:  # none began since
+                self._looks += 1
+                await self._look()
 
     def reason(self, workspace: str, channel: Channel, address: str, kind: Class) -> Reason | None:
         """Why a message of this kind is not sent to this address; None: it may be."""
@@ -116,14 +120,6 @@ class Suppressions:
         await append_surely(self._log, TOPIC, [_outgoing(suppression, by, time.time_ns() // 1_000_000)])
         workspace, channel, address, reason, *_ = suppression
         self._reasons[_digest(workspace, channel, address_key(address))] = reason
-
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                await self._look()
-            except Unreachable as error:
-                log.warning("suppressions_not_read", error=str(error))
 
     async def _look(self) -> None:
         for partition, (first, end) in (await self._log.bounds(TOPIC)).items():

@@ -20,7 +20,7 @@ from sinks.messages.channel import Accepted, Declined, Later, Message, Unknown
 from sinks.messages.channel import Outcome as Said
 from streams import dispatch
 from streams.dispatch import MOST_WAITING, Dispatcher, Lane
-from streams.log import Outgoing
+from streams.log import LogUnavailable, Outgoing
 from streams.messages import Attempt, Ended, Offer
 from streams.metrics import DispatchMetrics
 from streams.suppressions import Suppressions
@@ -41,6 +41,12 @@ class FakeLog:
     def __init__(self) -> None:
         self.appended: list[tuple[str, Outgoing]] = []
         self.grown = asyncio.Event()
+        self.is_away = False  # for who reads
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        if self.is_away:
+            raise LogUnavailable("the broker is away")
+        return {}
 
     async def append(self, topic: str, records: list[Outgoing]) -> list[Any]:
         self.appended += [(topic, record) for record in records]

@@ -32,8 +32,7 @@ async def log(tmp_path: Path):
 async def known(log: Log) -> Suppressions:
     """As a process that starts now knows it."""
     suppressions = Suppressions(log)
-    await suppressions.start()
-    await suppressions.stop()
+    await suppressions.catch_up()
     return suppressions
 
 
@@ -67,19 +66,43 @@ async def test_who_complained_gets_what_is_no_marketing(log: Log):
     assert found.reason("w", "email", "ada@example.com", "transactional") is None
 
 
-async def test_a_process_that_runs_hears_of_it(log: Log, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("streams.suppressions.LOOK_EVERY_S", 0.01)
-    running = Suppressions(log)
-    await running.start()
+async def test_a_change_is_known_to_who_asks_after_it(log: Log):
+    running = await known(log)
 
     await suppress(log, [ADA], by="cli", now_ms=NOW_MS)
-    while running.reason("w", "email", "ada@example.com", "marketing") is None:
-        await _a_moment()
+    await running.catch_up()
+    assert running.reason("w", "email", "ada@example.com", "marketing") == "blocked"
     await release(log, "w", "email", "ada@example.com", by="cli", now_ms=NOW_MS + 1)
-    while running.reason("w", "email", "ada@example.com", "marketing") is not None:
-        await _a_moment()
+    await running.catch_up()
+    assert running.reason("w", "email", "ada@example.com", "marketing") is None
 
-    await running.stop()
+
+async def test_those_who_ask_together_share_a_look_that_begins_after_they_asked():
+    log = SlowLog()
+    suppressions = Suppressions(log)  # type: ignore[arg-type]
+
+    first = asyncio.create_task(suppressions.catch_up())
+    await log.asked.wait()
+    others = [asyncio.create_task(suppressions.catch_up()) for _ in range(5)]
+    await _a_moment()
+    log.may_answer.set()
+    await asyncio.gather(first, *others)
+
+    assert log.looks == 2
+
+
+class SlowLog:
+    """Counts who looks where it ends, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        self.looks += 1
+        self.asked.set()
+        await self.may_answer.wait()
+        return {}
 
 
 @pytest.mark.parametrize("address", ["", "  ", "a b@example.com", "a\n@example.com", "a\x00@example.com", "a" * 321])
@@ -111,6 +134,19 @@ async def test_nothing_is_handed_over_to_an_address_on_the_list(tmp_path: Path):
 
     assert channel.given == []
     assert [(each.result, each.why) for each in log.outcomes()] == [("withheld", "blocked")]
+
+
+async def test_nothing_is_handed_over_while_the_list_cannot_be_read(tmp_path: Path):
+    channel = FakeChannel()
+
+    async with dispatching(tmp_path, channel) as (dispatcher, log):
+        log.is_away = True
+        dispatcher.then([an_attempt()])
+        await log.until(lambda: bool(log.outcomes()))
+
+    assert channel.given == []
+    assert [(each.result, each.why) for each in log.outcomes()] == [
+        ("later", "the suppression list could not be read: the broker is away")]  # fmt: skip
 
 
 async def test_an_address_that_nothing_reaches_comes_on_the_list_before_the_message_ends(tmp_path: Path):
