@@ -94,7 +94,7 @@ class Suppressions:
         self._log = log_
         self._reasons: dict[bytes, Reason] = {}
         self._next: dict[int, int] = {}
-        self._looks = 0  # that were begun
+        self._begun = self._done = 0  # looks: the number of the last that was begun, and of the last that succeeded
         self._looking = asyncio.Lock()
 
     async def catch_up(self) -> None:
@@ -104,11 +104,12 @@ class Suppressions:
         Raises:
             Unreachable: the log is away.
         """
-        begun = self._looks
+        before = self._begun
         async with self._looking:
-            if self._looks == begun:  # none began since
-                self._looks += 1
+            if self._done <= before:  # none that began since has succeeded
+                self._begun += 1
                 await self._look()
+                self._done = self._begun
 
     def reason(self, workspace: str, channel: Channel, address: str, kind: Class) -> Reason | None:
         """Why a message of this kind is not sent to this address; None: it may be."""

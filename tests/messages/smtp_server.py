@@ -126,7 +126,7 @@ class ScriptedServer:
             await asyncio.sleep(0.02)
         writer.write(says)
         await writer.drain()
-        return bytes(says)
+        return says
 
 
 class _Dropped(Exception):

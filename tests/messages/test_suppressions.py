@@ -11,7 +11,7 @@ from config.settings import Settings
 from schemas.errors import TidewireError
 from sinks.messages.channel import Accepted, Declined
 from streams.embedded import EmbeddedLog
-from streams.log import Log, Outgoing
+from streams.log import Log, LogUnavailable, Outgoing
 from streams.suppressions import TOPIC, Suppression, Suppressions, release, suppress
 from streams.topics import create_topics
 from tests.messages.test_dispatch import FakeChannel, FakeLog, an_attempt, dispatching
@@ -91,17 +91,32 @@ async def test_those_who_ask_together_share_a_look_that_begins_after_they_asked(
     assert log.looks == 2
 
 
+async def test_a_look_that_failed_counts_for_nobody():
+    log = SlowLog(LogUnavailable("away"), LogUnavailable("away"), LogUnavailable("away"))
+    suppressions = Suppressions(log)  # type: ignore[arg-type]
+
+    asked = [asyncio.create_task(suppressions.catch_up()) for _ in range(3)]
+    await log.asked.wait()
+    log.may_answer.set()
+    said = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert [type(each) for each in said] == [LogUnavailable] * 3
+
+
 class SlowLog:
     """Counts who looks where it ends, and answers when it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, *faults: Exception) -> None:
         self.looks = 0
+        self.faults = list(faults)  # answered first
         self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
 
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         self.looks += 1
         self.asked.set()
         await self.may_answer.wait()
+        if self.faults:
+            raise self.faults.pop(0)
         return {}
 
 
