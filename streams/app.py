@@ -20,7 +20,7 @@ from streams.kafka import KafkaLog
 from streams.log import TP, Log
 from streams.metrics import StageMetrics
 from streams.transport import Batch, BatchSchema, register
-from streams.worker import Stage, Then, Worker, do_nothing
+from streams.worker import Owns, Stage, Then, Worker, do_nothing
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +50,9 @@ class StageApp:
 
     def __init__(
         self, log_: Log, stage: Stage[Any], settings: Settings, metrics: StageMetrics, fatal: Fatal = end_process, *,
-        checkpoint_ms: int | None = None, then: Then = do_nothing,
+        checkpoint_ms: int | None = None, then: Then = do_nothing, owns: Owns = do_nothing,
     ) -> None:  # fmt: skip
-        """`checkpoint_ms`: another interval than that of the settings; `then`: see `Worker`."""
+        """`checkpoint_ms`: another interval than that of the settings; `then`, `owns`: see `Worker`."""
         register()
         logging.getLogger("faust").setLevel(logging.WARNING)
         logging.getLogger("faust.app.base").setLevel(logging.ERROR)  # it misses a sensor of the first rebalance
@@ -88,7 +88,7 @@ class StageApp:
         self.faust.kafka_options = {} if not isinstance(log_, KafkaLog) else log_.client_options
         self.worker: Worker[Any] = Worker(
             log_, stage, folder=settings.data / stage.line.changelog, reading=self, metrics=metrics,
-            checkpoint_records=settings.checkpoint_records, then=then,
+            checkpoint_records=settings.checkpoint_records, then=then, owns=owns,
             checkpoint_ms=settings.checkpoint_ms if checkpoint_ms is None else checkpoint_ms,
             hot_states=settings.hot_customers,
             lease_s=None if is_embedded else SESSION_TIMEOUT_S * 0.8,

@@ -11,9 +11,10 @@ Nothing here needs to survive: what is lost with the process is offered again, o
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, get_args
@@ -35,7 +36,7 @@ from sinks.messages.rendering import Template
 from sinks.messages.templating import CannotFill
 from sinks.messages.tracking import Links
 from streams.lines import EVENTS, MESSAGES
-from streams.log import Log, Outgoing
+from streams.log import Log, Outgoing, partition_of
 from streams.messages import LEASE_MS, Attempt, Ended, Offer
 from streams.metrics import DispatchMetrics
 from streams.sender import append_surely
@@ -65,13 +66,20 @@ class Suppressed(NamedTuple):
     reason: str
 
 
+class Slot(NamedTuple):
+    """Of a message under way: whose it is, and until when it is held unless given back."""
+
+    to: str
+    until: float
+
+
 class Lane:
     """One channel: who waits, and how many may go."""
 
     def __init__(self, name: ChannelName, channel: Channel, settings: ChannelSettings) -> None:
         self.name, self.channel, self.settings = name, channel, settings
         self.waiting: deque[Offer] = deque()
-        self.under_way: dict[str, float] = {}  # by message id, until when it keeps its slot
+        self.under_way: dict[str, Slot] = {}  # by message id
         self.rests_until = 0.0
         self._failures = 0
         self._tokens, self._filled_at = 1.0, time.monotonic()
@@ -97,7 +105,7 @@ class Lane:
     def take(self) -> list[Offer]:
         """Those whose turn it is."""
         now = time.monotonic()
-        for id_ in [id_ for id_, until in self.under_way.items() if until <= now]:
+        for id_ in [id_ for id_, slot in self.under_way.items() if slot.until <= now]:
             del self.under_way[id_]
         rate = self.settings.rate
         self._tokens = min(self._tokens + (now - self._filled_at) * rate, max(rate, 1.0))
@@ -109,11 +117,25 @@ class Lane:
         self._tokens -= len(taken)
         for offer in taken:
             self._ids.discard(offer.order.id)
-            self.under_way[offer.order.id] = now + ASKED_S
+            self.under_way[offer.order.id] = Slot(offer.order.to, now + ASKED_S)
         return taken
+
+    def begins(self, order: Order) -> None:
+        """Its call begins: it keeps its slot until `ended`, also if another process had asked for its turn."""
+        self.under_way[order.id] = Slot(order.to, math.inf)
 
     def ended(self, order: Order) -> None:
         self.under_way.pop(order.id, None)
+
+    def keep(self, is_here: Callable[[str], bool]) -> None:
+        """Those whose mailboxes are elsewhere now are offered, and called, there; only calls that began here go on."""
+        kept = [offer for offer in self.waiting if is_here(offer.order.to)]
+        self.waiting.clear()
+        self.waiting.extend(kept)
+        self._ids = {offer.order.id for offer in kept}
+        for id_, slot in list(self.under_way.items()):
+            if slot.until < math.inf and not is_here(slot.to):
+                del self.under_way[id_]
 
     def heard(self, said: Said) -> float:
         """What the channel said. Returns for how long it rests now: twice as long with every failure, but for the first
@@ -204,9 +226,17 @@ class Dispatcher:
                 case Ended():
                     lane.ended(each.order)
                 case Attempt():
+                    lane.begins(each.order)
                     task = asyncio.create_task(self._attempt(lane, each, time.monotonic()))
                     self._tasks.add(task)
                     task.add_done_callback(self._ended)
+        self._turn.set()
+
+    def owns(self, partitions: Collection[int]) -> None:
+        """Of topic `messages`, this process has these partitions now and no others."""
+        count = self._log.partitions(MESSAGES.topic)
+        for lane in self._lanes.values():
+            lane.keep(lambda key: partition_of(key.encode(), count) in partitions)
         self._turn.set()
 
     # --- turns

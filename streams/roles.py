@@ -271,8 +271,8 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
     stage = MessageStage(lambda: dispatcher.room)
     metrics = StageMetrics(registry, of=of_messages)
     metrics.rejected.labels("", RECORD)
-    mailboxes = StageApp(log_, stage, settings, metrics,
-                         checkpoint_ms=SENDER_CHECKPOINT_MS, then=dispatcher.then)  # fmt: skip
+    mailboxes = StageApp(log_, stage, settings, metrics, checkpoint_ms=SENDER_CHECKPOINT_MS,
+                         then=dispatcher.then, owns=dispatcher.owns)  # fmt: skip
     dispatcher.start(lambda error: end_process("messages could not be handed over", error))
     stack.push_async_callback(dispatcher.stop)
     await mailboxes.start()

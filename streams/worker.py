@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -61,10 +61,11 @@ S = TypeVar("S", bound=Keyed)
 
 
 Then = Callable[[Sequence[Any]], None]
+Owns = Callable[[Collection[int]], None]
 
 
-def do_nothing(then: Sequence[Any]) -> None:
-    """What a stage wants that wants nothing."""
+def do_nothing(given: Collection[Any]) -> None:
+    """For who wants nothing done."""
 
 
 class States(Protocol[S]):
@@ -207,12 +208,13 @@ class Worker(Generic[S]):
     def __init__(
         self, log_: Log, stage: Stage[S], *, folder: Path, reading: Reading, metrics: StageMetrics,
         checkpoint_records: int, checkpoint_ms: int, hot_states: int, lease_s: float | None = None,
-        then: Then = do_nothing,
+        then: Then = do_nothing, owns: Owns = do_nothing,
     ) -> None:  # fmt: skip
         """
         Args:
             lease_s: a worker that stood still for longer may have lost its partitions, and writes nothing more.
             then: is given what the stage said is to be done (`Outbox.then`), once the states that say so are durable.
+            owns: is given the partitions that are owned, all of them, when some were taken over.
         """
         self._log = log_
         self._stage = stage
@@ -225,6 +227,7 @@ class Worker(Generic[S]):
         self._most_hot = max(100, hot_states // log_.partitions(self._line.topic))
         self._lease_s = lease_s
         self._then = then
+        self._owns = owns
         self._outbox = Outbox(stage.table_of)
         self._sender = Sender(log_)
         self._owned: dict[int, _Owned[S]] = {}
@@ -298,6 +301,7 @@ class Worker(Generic[S]):
                 if states.stopped is not None:
                     self._stand_still(partition, states.stopped)
             self._count_partitions()
+            self._owns(frozenset(self._owned))
 
     async def release(self, partitions: Iterable[int], timeout_s: float = LONGEST_CHECKPOINT_S) -> None:
         """Give partitions up, after a checkpoint. Without it, in time, the next owner does some records again."""

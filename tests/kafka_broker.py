@@ -35,6 +35,7 @@ POM = HERE / "kafka" / "pom.xml"
 CACHE = HERE.parent / ".cache" / "kafka"
 OLDEST_JAVA = 17
 LISTENERS_PORTS = (12_000, 32_000)  # Linux gives clients those from 32768 on
+_held: list[socket.socket] = []  # the ports that were given to this process
 STARTS_WITHIN_S = 60.0
 QUICK = ("-XX:TieredStopAtLevel=1",)
 STOPS_WITHIN_S = 20.0
@@ -105,21 +106,25 @@ def _made_once(target: Path, make: Callable[[Path], object]) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on now, and that no client is given for its end of a connection: those
-    come from a range of their own, and one of them could be taken before somebody listens on it."""
-    held: list[socket.socket] = []
-    try:
-        while len(held) < count:
-            one = socket.socket()
-            held.append(one)
-            try:
-                one.bind(("127.0.0.1", random.SystemRandom().randrange(*LISTENERS_PORTS)))
-            except OSError:  # somebody has it
-                held.pop().close()
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
+    """Ports of loopback for servers of this process and of those it starts: nobody else is given one of them until it
+    ends, also while its server is down.
+
+    Each is held by a socket that does not listen: Linux lets a server listen there that sets `SO_REUSEADDR`, as ours
+    and Kafka do, and gives the port to no client and to nobody who asks for one here.
+    """
+    ports = []
+    while len(ports) < count:
+        holder = socket.socket()
+        try:
+            # Without the option while it asks: with it, what others hold here would look free.
+            holder.bind(("127.0.0.1", random.SystemRandom().randrange(*LISTENERS_PORTS)))
+        except OSError:  # somebody has it
+            holder.close()
+            continue
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _held.append(holder)
+        ports.append(holder.getsockname()[1])
+    return ports
 
 
 class Door(NamedTuple):

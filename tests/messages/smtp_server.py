@@ -15,6 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.kafka_broker import free_ports
+
 DROP, HANG, SLOWLY = b"(drop)", b"(hang)", b"(slowly)"
 ANSWERS = {
     "": b"220 here\r\n", "EHLO": b"250-here\r\n250 SIZE 10000000\r\n", "STARTTLS": b"220 go on\r\n",
@@ -55,10 +57,10 @@ class ScriptedServer:
 
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
-        listening = socket.create_server(("127.0.0.1", self.port))  # once more where it was, if it runs again
+        self.port = self.port or free_ports(1)[0]  # once more where it was, if it runs again
+        listening = socket.create_server(("127.0.0.1", self.port))
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8_192)  # so that it can be too slow for a large mail
         server = await asyncio.start_server(self._serve, sock=listening, ssl=tls)
-        self.port = listening.getsockname()[1]
         try:
             yield self
         finally:

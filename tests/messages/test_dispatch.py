@@ -20,7 +20,7 @@ from sinks.messages.channel import Accepted, Declined, Later, Message, Unknown
 from sinks.messages.channel import Outcome as Said
 from streams import dispatch
 from streams.dispatch import MOST_WAITING, Dispatcher, Lane
-from streams.log import LogUnavailable, Outgoing
+from streams.log import LogUnavailable, Outgoing, partition_of
 from streams.messages import Attempt, Ended, Offer
 from streams.metrics import DispatchMetrics
 from streams.suppressions import Suppressions
@@ -42,6 +42,9 @@ class FakeLog:
         self.appended: list[tuple[str, Outgoing]] = []
         self.grown = asyncio.Event()
         self.is_away = False  # for who reads
+
+    def partitions(self, topic: str) -> int:
+        return 2
 
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         if self.is_away:
@@ -69,16 +72,19 @@ class FakeLog:
 
 
 class FakeChannel:
-    """Says what it is told to say."""
+    """Says what it is told to say, when it may."""
 
     def __init__(self, *says: Said | BaseException) -> None:
         self.says = list(says)
+        self.may_say = asyncio.Event()
+        self.may_say.set()
         self.given: list[Message] = []
         self.silent = asyncio.Event()
         self.is_closed = False
 
     async def send(self, message: Message) -> Said:
         self.given.append(message)
+        await self.may_say.wait()
         said = self.says.pop(0) if self.says else Accepted("ref")
         if isinstance(said, asyncio.CancelledError):
             await asyncio.Event().wait()
@@ -278,6 +284,46 @@ def test_a_slot_that_nobody_gives_back_is_free_again_in_time(monkeypatch):
     later(2.0)
 
     assert before == [] and len(lane.take()) == 1
+
+
+def test_a_call_keeps_its_slot_however_long_it_takes_also_one_that_another_process_asked_for(monkeypatch):
+    lane, later = a_lane(monkeypatch, rate=1_000, at_once=2)
+    asked_here, asked_elsewhere, *others = offers(4)
+    lane.add(asked_here)
+    later(1.0)
+    lane.take()
+    lane.begins(asked_here.order)
+    lane.begins(asked_elsewhere.order)
+    for offer in others:
+        lane.add(offer)
+
+    later(119.0)
+    during = lane.take()
+    lane.ended(asked_elsewhere.order)
+
+    assert during == [] and lane.take() == others[:1]
+
+
+async def test_who_is_offered_elsewhere_now_keeps_no_slot_here_and_a_call_that_began_does(tmp_path: Path):
+    moved, stayed = "default/u:ada", "default/u:dora"
+    calling, asked, waiting = (Offer(an_order(id_, to=moved), 1) for id_ in ("calling", "asked", "waiting"))
+    others = [Offer(an_order(f"m{number}", to=stayed), 1) for number in range(3)]
+    here = {partition_of(stayed.encode(), 2)}
+    assert partition_of(moved.encode(), 2) not in here
+    channel = FakeChannel()
+    channel.may_say.clear()
+    async with dispatching(tmp_path, channel, at_once=2) as (dispatcher, log):
+        dispatcher.then([calling, asked, waiting, *others])
+        await log.until(lambda: len(log.prepares()) == 2)
+        dispatcher.then([an_attempt(calling.order)])
+        dispatcher.owns(here)
+        await log.until(lambda: len(log.prepares()) == 3)
+        dispatcher.owns(here)  # nothing of it was given back
+        await asyncio.sleep(0.1)
+        asked_for = [prepare.id for prepare in log.prepares()]
+        channel.may_say.set()
+
+    assert asked_for == ["calling", "asked", "m0"]
 
 
 def test_there_is_room_for_so_many_and_the_others_come_again(monkeypatch):

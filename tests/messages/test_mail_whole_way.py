@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -17,6 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from tests.cli.running import Up
+from tests.kafka_broker import free_ports
 from tests.messages.test_reports import ARF, POSTFIX, RECIPIENT
 
 pytestmark = pytest.mark.together
@@ -59,8 +59,7 @@ class Shop(Up):
 
     def __init__(self, folder: Path) -> None:
         self.postbox = Postbox()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        (port,) = free_ports(1)
         self.server = Controller(self.postbox, hostname="127.0.0.1", port=port)
         self.server.start()
         (folder / "config" / "templates").mkdir(parents=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ pytestmark = IGNORE_WHAT_FAUST_LEFT
 NOW_MS = 1_800_000_000_000
 PEOPLE = 10
 AT_ONCE = 4
-LEASE_MS = 1_500
+LEASE_MS, SHORT_LEASE_MS = 60_000, 1_500  # the second where a sender dies, and nobody wants to wait for the first
 
 
 def fatal(what: str, error: BaseException | None) -> None:
@@ -72,13 +73,15 @@ class Shop:
 
     log: Log
 
-    def __init__(self, folder: Path, kafka: str = "") -> None:
+    def __init__(self, folder: Path, kafka: str = "", lease_ms: int = LEASE_MS) -> None:
+        self.lease_ms = lease_ms
         self.settings = Settings(data=folder, log=kafka, checkpoint_ms=20, partitions=2)
         self.log = KafkaLog(kafka) if kafka else EmbeddedLog(folder / "log.db", fsync=False)
         self.mailman = Mailman()
         self.template = read_text(HELLO, folder)
         self.receipt = read_text(HELLO.replace("marketing\ntopic: offers", "transactional"), folder, "receipt")
         self.sender: tuple[StageApp, Dispatcher] | None = None
+        self.running: list[tuple[StageApp, Dispatcher]] = []
 
     async def open(self) -> None:
         await self.log.start()
@@ -94,6 +97,8 @@ class Shop:
         await self.log.append(EVENTS, [Outgoing(event.key.encode(), encode_event(event)) for event in events])
 
     async def close(self) -> None:
+        for sender in list(self.running):  # of a test that failed
+            await self.stop_sender(sender)
         await self.customers.stop()
         await self.log.stop()
 
@@ -102,18 +107,21 @@ class Shop:
         templates = {"hello": self.template, "receipt": self.receipt}
         channels: Any = {"email": (ChannelSettings(rate=10_000, at_once=AT_ONCE), self.mailman)}
         dispatcher = Dispatcher(self.log, channels, lambda name: templates[name], Suppressions(self.log),
-                                DispatchMetrics(CollectorRegistry()), lease_ms=LEASE_MS, call_s=1.0)  # fmt: skip
-        stage = MessageStage(lambda: dispatcher.room, LEASE_MS)
+                                DispatchMetrics(CollectorRegistry()), lease_ms=self.lease_ms, call_s=1.0)  # fmt: skip
+        stage = MessageStage(lambda: dispatcher.room, self.lease_ms)
         metrics = StageMetrics(CollectorRegistry(), of=of_messages)
-        app = StageApp(self.log, stage, settings, metrics, fatal=fatal, checkpoint_ms=5, then=dispatcher.then)
+        app = StageApp(self.log, stage, settings, metrics, fatal=fatal, checkpoint_ms=5,
+                       then=dispatcher.then, owns=dispatcher.owns)  # fmt: skip
         dispatcher.start(lambda error: fatal("dispatch", error))
         await app.start()
         self.sender = app, dispatcher
+        self.running.append(self.sender)
         return self.sender
 
     async def stop_sender(self, sender: tuple[StageApp, Dispatcher] | None = None) -> None:
         assert self.sender is not None
-        app, dispatcher = sender or self.sender
+        app, dispatcher = sender = sender or self.sender
+        self.running.remove(sender)
         await app.stop()
         await dispatcher.stop()
 
@@ -121,6 +129,7 @@ class Shop:
         """Nothing more is written: what a call would have said, what was handled since the last checkpoint."""
         assert self.sender is not None
         app, dispatcher = self.sender
+        self.running.remove(self.sender)
         for task in (dispatcher._turns, *dispatcher._tasks):
             assert task is not None
             task.cancel()
@@ -144,12 +153,13 @@ class Shop:
         return {id_: state for id_, (_, state) in newest.items()}
 
     async def until_ended(self, count: int) -> dict[str, str]:
-        async with asyncio.timeout(40):
-            while True:
-                states = await self.states()
-                if len(states) == count and not {"waiting", "sending"} & set(states.values()):
-                    return states
-                await asyncio.sleep(0.1)
+        until = time.monotonic() + 40
+        while True:
+            states = await self.states()
+            if len(states) == count and not {"waiting", "sending"} & set(states.values()):
+                return states
+            assert time.monotonic() < until, f"{len(states)} of {count} messages were taken: {Counter(states.values())}"
+            await asyncio.sleep(0.1)
 
 
 def orders_of(count: int) -> list[Order]:
@@ -204,7 +214,7 @@ async def test_whenever_a_sender_dies_marketing_is_sent_once_at_most_and_the_oth
     monkeypatch.setattr(messages, "FIRST_PAUSE_MS", 100)
     monkeypatch.setattr(messages, "OFFER_AGAIN_MS", 300)
     monkeypatch.setattr("streams.worker.TICK_AGAIN_S", 1.0)
-    shop, orders, kills = Shop(tmp_path), orders_of(120), 6
+    shop, orders, kills = Shop(tmp_path, lease_ms=SHORT_LEASE_MS), orders_of(120), 6
     await shop.open()
 
     for number in range(kills):
