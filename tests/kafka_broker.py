@@ -8,6 +8,7 @@ Needs Java 17 and, the first time, Maven. Brokers listen on loopback only, each 
 from __future__ import annotations
 
 import argparse
+import atexit
 import base64
 import ctypes
 import fcntl
@@ -35,7 +36,6 @@ POM = HERE / "kafka" / "pom.xml"
 CACHE = HERE.parent / ".cache" / "kafka"
 OLDEST_JAVA = 17
 LISTENERS_PORTS = (12_000, 32_000)  # Linux gives clients those from 32768 on
-_held: list[socket.socket] = []  # the ports that were given to this process
 STARTS_WITHIN_S = 60.0
 QUICK = ("-XX:TieredStopAtLevel=1",)
 STOPS_WITHIN_S = 20.0
@@ -122,7 +122,7 @@ def free_ports(count: int) -> list[int]:
             holder.close()
             continue
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _held.append(holder)
+        atexit.register(holder.close)
         ports.append(holder.getsockname()[1])
     return ports
 
