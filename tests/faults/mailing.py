@@ -152,13 +152,13 @@ class _Watched(ScriptedServer):
     on_mail: Callable[[], None] | None = None
     unanswered = 0
 
-    async def _say(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _say(self, command: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         if command == ".":
             self.unanswered += self.says["."] in (DROP, HANG)
             call, self.on_mail = self.on_mail, None
             if call is not None:
                 call()
-        await super()._say(command, reader, writer)
+        return await super()._say(command, reader, writer)
 
 
 class MailServer:
