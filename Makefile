@@ -7,6 +7,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 # One more than the cores of a small machine: some tests mostly wait.
 WORKERS ?= 3
 BIN := .venv/bin
+# Tests start hundreds of processes, which need not compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test tests lint faults bench lock clean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from random import Random
 from typing import NamedTuple
@@ -48,7 +48,7 @@ WORKLOADS = {
 }
 
 
-def track_events(actors: list[int]) -> Iterator[tuple[bytes, bytes]]:
+def track_events(actors: Iterable[int]) -> Iterator[tuple[bytes, bytes]]:
     """Key and value of one track event for each actor: valid events of Tidewire, of about 600 bytes."""
     for number, actor in enumerate(actors):
         name = NAMES[number % len(NAMES)]

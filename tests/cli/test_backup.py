@@ -99,7 +99,7 @@ def settle(up: Up) -> None:
         found = {each["name"]: each["what"] for each in up.ask("doctor", "--json").json}
         if found.get("lag of processors") == found.get("lag of clickhouse") == "0 records":
             return
-        time.sleep(0.1)
+        time.sleep(0.5)  # a question is a process of its own
     raise AssertionError(f"there is always something left to do: {found}")
 
 

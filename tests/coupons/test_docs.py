@@ -28,7 +28,7 @@ def until(reached: Callable[[], bool]) -> None:
     by = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < by
-        time.sleep(0.2)
+        time.sleep(0.5)  # a question is a process of its own
 
 
 @pytest.fixture(scope="module")

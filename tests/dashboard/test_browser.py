@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.dashboard.conftest import Visitor, World
-from tests.dashboard.test_axe import pages_of
 from tests.dashboard.world import KEY
 
 pytestmark = pytest.mark.browser
@@ -376,21 +375,6 @@ def test_the_visitors_own_time_zone_is_offered(world: Worlds, visit: Visit) -> N
     expect(visitor.page.locator(".foot")).to_contain_text("Times are in Asia/Shanghai.")
 
 
-@pytest.mark.parametrize("scene", ["plenty", "empty", "hostile"])
-@pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_no_page_is_wider_than_a_phone(world: Worlds, visit: Visit, scene: str, language: str) -> None:
-    visitor = visit(world(scene), viewport={"width": 360, "height": 780}, locale=language, has_touch=True)
-    too_wide: dict[str, int] = {}
-
-    for path in pages_of(world(scene)):
-        visitor.open(path)
-        visitor.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-        width = visitor.page.evaluate("document.documentElement.scrollWidth")
-        too_wide |= {path: width} if width > 360 else {}
-
-    assert too_wide == {}
-
-
 def test_everything_can_be_reached_and_used_by_keyboard(world: Worlds, visit: Visit) -> None:
     visitor = visit(world("plenty"))
     visitor.open("/?range=30d")
@@ -430,11 +414,3 @@ def test_pages_say_all_they_know_without_scripts_too(world: Worlds, visit: Visit
 
     expect(visitor.page.locator("h1")).to_be_visible()
     assert visitor.page.locator("table, .lines > li").count() > 0
-
-
-def test_no_page_asks_another_site_for_anything(world: Worlds, visit: Visit) -> None:
-    visitor = visit(world("plenty"))
-
-    for path in [path for path in pages_of(world("plenty")) if path != "/nowhere"]:
-        visitor.open(path)
-        assert visitor.complaints() == [], path

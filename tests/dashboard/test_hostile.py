@@ -23,16 +23,19 @@ STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=
           "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove",
           "/templates", "/templates/welcome", "/templates/welcome/edit", "/messages", "/suppressions",
           "/coupons", "/coupons/spring")
-FOLLOWED = re.compile(r"/(?:\?.*|live\?.*|people(?:\?|/).*|rejected(?:\?|/).*|unmerge\?.*|"
+FOLLOWED = re.compile(r"/(?:\?[^&]*|live\?.*|people(?:\?|/).*|rejected(?:\?[^&]*|/.*)|unmerge\?.*|"
                       r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*|messages/\w+)")
+FEW = 6  # of the pages of one person or one letter, which lead to the same kinds of pages, one in so many is followed
 
 
 def links_of(world: World) -> list[str]:
-    """Every page that can be reached from the pages by links, as a crawler finds them; of the lists every page."""
+    """Every page that the pages lead to by links, as a crawler finds them: all people, all that was refused."""
     found: dict[str, None] = dict.fromkeys(STARTS)
     for path in found.copy():
         found.update(_links(world, path))
-    for path in [path for path in found if path.startswith(("/people", "/rejected", "/templates"))]:
+    for path in [path for path in found if path.startswith(("/people?", "/rejected?", "/templates"))]:
+        found.update(_links(world, path))
+    for path in [path for path in found if path.startswith(("/people/", "/rejected/"))][::FEW]:
         found.update(_links(world, path))
     return list(found)
 

@@ -76,7 +76,7 @@ class Shop(Up):
         by = time.monotonic() + 30
         while not reached():
             assert time.monotonic() < by, (self.folder / "up.log").read_text()[-2000:]
-            time.sleep(0.1)
+            time.sleep(0.5)  # a question is a process of its own
 
     def send(self, who: str) -> tuple[str, str]:
         """Its state, with why, and its id."""

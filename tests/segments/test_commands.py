@@ -62,7 +62,7 @@ def until(is_so: Callable[[], Any], within_s: float = 60.0) -> None:
     until_s = time.monotonic() + within_s
     while not is_so():
         assert time.monotonic() < until_s
-        time.sleep(0.3)
+        time.sleep(1.0)  # a question is a process of its own
 
 
 def members(up: Up, name: str) -> set[str]:

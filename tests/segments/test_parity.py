@@ -20,7 +20,7 @@ from sinks.parity.run import differences, forgotten
 from sinks.parity.worlds import Person, Told, World, a_world
 from tests.sinks.conftest import chdb  # noqa: F401 - a fixture
 
-WORLDS = 350  # of six segments each: more than 2,000 conditions
+WORLDS = 334  # of six segments each: more than 2,000 conditions
 _names = (f"w{number}" for number in count())
 
 
