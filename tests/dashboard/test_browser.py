@@ -173,6 +173,7 @@ def test_the_timeline_goes_on_where_it_ended(world: Worlds, visit: Visit) -> Non
     visitor = visit(world("plenty"))
     visitor.open("/people?sort=events&kind=identified")
     visitor.page.locator(".who").first.click()
+    expect(visitor.page.locator(".timeline details")).not_to_have_count(0)
     before = visitor.page.locator(".timeline details").count()
 
     visitor.page.get_by_role("link", name="Earlier").click()
