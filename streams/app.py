@@ -16,7 +16,6 @@ from faust.types import TP as FaustTP
 from config.settings import Settings
 from schemas.errors import TidewireError, Unreachable
 from streams.embedded import EmbeddedLog
-from streams.kafka import KafkaLog
 from streams.log import TP, Log
 from streams.metrics import StageMetrics
 from streams.transport import Batch, BatchSchema, register
@@ -43,6 +42,13 @@ def end_process(what: str, error: BaseException | None) -> None:
         logging.shutdown()
     finally:
         os._exit(EXIT_BUG)
+
+
+def _client_options(log_: Log) -> dict[str, Any]:
+    """How aiokafka's clients reach the cluster."""
+    from streams.kafka import KafkaLog  # it stands on much that takes long to import, and one machine needs none of it
+
+    return log_.client_options if isinstance(log_, KafkaLog) else {}
 
 
 class StageApp:
@@ -85,7 +91,7 @@ class StageApp:
             loop=asyncio.get_running_loop(),
         )
         self.faust.ground = log_
-        self.faust.kafka_options = {} if not isinstance(log_, KafkaLog) else log_.client_options
+        self.faust.kafka_options = {} if is_embedded else _client_options(log_)
         self.worker: Worker[Any] = Worker(
             log_, stage, folder=settings.data / stage.line.changelog, reading=self, metrics=metrics,
             checkpoint_records=settings.checkpoint_records, then=then, owns=owns,

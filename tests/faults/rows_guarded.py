@@ -48,11 +48,11 @@ def stopped_before_the_changelog(scene: Scene) -> Outcome:
     Moment("sent", scene.rng.randrange(3, 8), "stop").write(scene.moment_file)
     zombie, other = cluster.role("worker"), cluster.role("worker")
     cluster.wait_until_owned()
-    with scene.traffic(rate=600, batch=20) as traffic:
+    with scene.traffic(rate=scene.size(200, 600), batch=20) as traffic:
         wait_for(lambda: _is_stopped(zombie), DIES_WITHIN_S, f"{zombie.data.name} did not stop", zombie.told)
         wait_for(lambda: other.metric("tidewire_stage_owned_partitions") == cluster.partitions, TAKES_OVER_WITHIN_S,
                  f"{other.data.name} did not take over", other.told)  # fmt: skip
-        traffic.wait_for(2_000)  # some of them of the people whose states come late
+        traffic.wait_for(scene.size(600, 2_000))  # some of them of the people whose states come late
     scene.settle()
     before = cluster.ask_log(_changelog_end)
     zombie.thaw()

@@ -33,9 +33,9 @@ def workers_killed(scene: Scene) -> Outcome:
     """Workers are killed in turn under load and come back at once; the last one stays dead: the other takes over."""
     workers = scene.cluster.workers
     kills = scene.size(2, 10)
-    with scene.traffic(rate=600, batch=20):
+    with scene.traffic(rate=scene.size(300, 600), batch=20):
         for kill in range(1, kills + 1):
-            time.sleep(scene.rng.uniform(3, 10))
+            time.sleep(scene.rng.uniform(2, scene.size(5, 10)))
             worker = workers[kill % 2]
             worker.kill()
             scene.fault_over()
