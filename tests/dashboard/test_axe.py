@@ -66,9 +66,8 @@ def _members(world: World, authorized: dict[str, str]) -> list[tuple[str, str]]:
     return [(row["segment"], row["key"]) for row in rows]
 
 
-def faults(visitor: Visitor, axe: str, looks: Sequence[Look]) -> list[str]:
+def faults(visitor: Visitor, looks: Sequence[Look]) -> list[str]:
     """Of the page that is open, in each look: by axe, in dark what a scheme can break alone; and its width."""
-    visitor.page.evaluate(axe)
     found, too_wide = [], []
     for scheme, size in looks:
         kind, rules = ("tag", RULES) if scheme == "light" else ("rule", OF_COLOUR)
@@ -112,6 +111,7 @@ def test_every_page_passes_axe_fits_its_screen_and_asks_nobody_else(
     world: Worlds, visit: Callable[..., Visitor], axe: str, scene: str, language: str, looks: list[Look]
 ) -> None:
     visitor = visit(world(scene), locale=language, reduced_motion="reduce")  # colours go over at once
+    visitor.context.add_init_script(axe)
     visitor.context.route("**/*?ordered=1", _stay)
     found: dict[str, list[str]] = {}
 
@@ -122,6 +122,6 @@ def test_every_page_passes_axe_fits_its_screen_and_asks_nobody_else(
         visitor.page.evaluate(
             "document.querySelectorAll('.data, .line, .history').forEach((each, i) => { each.open = i < 12; })"
         )
-        found |= {path: report} if (report := [*strange, *faults(visitor, axe, looks)]) else {}
+        found |= {path: report} if (report := [*strange, *faults(visitor, looks)]) else {}
 
     assert found == {}
