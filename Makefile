@@ -4,7 +4,7 @@
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	command -v $$python > /dev/null && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	&& echo $$python && break; done)
-# Twice the cores of a small machine: three rows of tests share a machine of their own each, and mostly wait.
+# Twice the cores of a small machine: three of them have tests that run one after the other, and mostly wait.
 WORKERS ?= 4
 BIN := .venv/bin
 # Tests start hundreds of processes, which need not compile everything anew.
