@@ -12,6 +12,7 @@ import pytest
 
 from tests.dashboard.conftest import Visitor, World
 from tests.dashboard.payloads import PAYLOADS
+from tests.dashboard.test_axe import OPEN_ALL, PHONE
 from tests.dashboard.test_pages import sql
 from tests.dashboard.world import KEY
 from web.dashboard.export import safe_cell
@@ -68,14 +69,16 @@ ADDRESSES = "[...document.querySelectorAll('a')].map((each) => each.href)"
 def test_nothing_from_an_event_runs_or_becomes_an_element_on_any_page(
     world: Worlds, visit: Callable[..., Visitor]
 ) -> None:
+    """Nor is any wider than a phone."""
     hostile = world("hostile")
-    visitor = visit(hostile)
+    visitor = visit(hostile, viewport=PHONE, locale="zh-CN", has_touch=True)
     links = links_of(hostile)
 
     for path in links:
         visitor.open(path)
-        visitor.page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        visitor.page.evaluate(OPEN_ALL)
         assert visitor.complaints() == [], path
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
         assert visitor.page.evaluate(STRANGERS) == [], path
         followed = visitor.page.evaluate(ADDRESSES)
         assert [each for each in followed if not each.startswith(("http://", "https://"))] == [], path
