@@ -287,6 +287,28 @@ def test_what_is_typed_before_the_scripts_have_come_is_looked_for(world: Worlds,
     expect(visitor.page).to_have_url(re.compile("q=spenders"))
 
 
+@pytest.mark.parametrize(
+    ("path", "typed", "said"),
+    [
+        ("/segments/new", "when: {did: A, atleast: 2}", '"when.atleast": no such key here'),
+        ("/templates/new", "chanel: email", '"channel": is missing'),
+    ],
+)
+def test_what_is_written_before_the_scripts_have_come_is_checked(
+    path: str, typed: str, said: str, world: Worlds, visit: Visit
+) -> None:
+    visitor = visit(world("little"))
+    slow: list[Route] = []
+    visitor.page.route("**/htmx.min.js*", lambda route: slow.append(route))
+    visitor.page.goto(visitor.url + path, wait_until="commit")
+
+    visitor.page.get_by_label("(YAML)").fill(typed)
+    expect(visitor.page.locator("#verdict")).not_to_contain_text(said)
+    slow[0].continue_()
+
+    expect(visitor.page.locator("#verdict")).to_contain_text(said)
+
+
 def test_a_segment_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:
     visitor = visit(world("plenty"), java_script_enabled=False)
     visitor.page.goto(f"{visitor.url}/segments/club/edit")

@@ -56,10 +56,10 @@
 
   document.querySelectorAll(".without-script").forEach(function (element) { element.hidden = true; });
 
-  // What was typed before the scripts were there is looked for, too.
+  // What was typed before the scripts were there is searched for, checked and shown, too.
   window.addEventListener("load", function () {
-    document.querySelectorAll("form[hx-get] input[type=search]").forEach(function (input) {
-      if (input.value !== input.defaultValue) { input.form.requestSubmit(); }
+    document.querySelectorAll("input, textarea").forEach(function (field) {
+      if (field.value !== field.defaultValue) { field.dispatchEvent(new Event("input", { bubbles: true })); }
     });
   });
 
