@@ -38,7 +38,7 @@ class JourneyRow(msgspec.Struct, frozen=True):
         state: waits, quiet, held, control, after (the steps are done, the goal is still looked for) or ended.
         step: at which she is, or was last.
         entered_at: when; entered_by: what made her: event, joined, left, date, schedule or broadcast.
-        key: value of `once_per`.
+        entry_key: value of `once_per`.
         due_at: when it goes on by itself.
         left_at: when the steps ended for her; left_by: why: done, goal, exit, stopped, merged, gone, too_many.
         goal_at: when she reached the goal; goal_value: the number that its event said.
@@ -53,7 +53,7 @@ class JourneyRow(msgspec.Struct, frozen=True):
     step: Few
     entered_at: datetime
     entered_by: Few
-    key: str
+    entry_key: str
     due_at: datetime | None
     left_at: datetime | None
     left_by: Few
