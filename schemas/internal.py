@@ -113,9 +113,12 @@ class Sweep(Message, tag="sweep", kw_only=True):
 
     Whom it is about is said before it is done, so it is the same people when it is done again after a crash, whoever
     was born meanwhile. The first is about nobody; after the last `swept` stands in the ledger, about `sweep`.
+
+    `journey`: instead everybody is asked to enter the journey of this name, each of them once by this `sweep`.
     """
 
     sweep: str = ""
+    journey: str = ""
     after: str = ""
     until: str = ""
 

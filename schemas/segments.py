@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from schemas.conditions import read_condition
+from schemas.journeys import Led
 
 
 class Said(msgspec.Struct, tag="segment", kw_only=True, omit_defaults=True):
@@ -71,12 +72,15 @@ class Cuts(msgspec.Struct, tag="rfm", kw_only=True, frozen=True):
 class Definitions(msgspec.Struct, kw_only=True):
     """All of them that matter to the people of a partition, and the time zone in which days begin. JSON.
 
-    `cuts`: of RFM, of each workspace that has any.
+    Attributes:
+        cuts: of RFM, of each workspace that has any.
+        journeys: by which they are led.
     """
 
     zone: str
     definitions: list[Said]
     cuts: list[Cuts] = []
+    journeys: Led = msgspec.field(default_factory=Led)
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,12 @@ _decode = msgspec.json.Decoder(Definitions).decode
 
 
 class Read(NamedTuple):
-    """What the people of a partition are judged by."""
+    """What the people of a partition are judged and led by."""
 
     zone: str
     definitions: tuple[Definition, ...]
     cuts: dict[str, Cuts]
+    led: Led
 
 
 @lru_cache(16)
@@ -120,4 +125,4 @@ def read_definitions(definitions: bytes) -> Read:
     said = _decode(definitions)
     read = tuple(Definition(each.name, read_condition(each.when), each.version, each.is_live, each.title)
                  for each in said.definitions)  # fmt: skip
-    return Read(said.zone, read, {cuts.workspace: cuts for cuts in said.cuts})
+    return Read(said.zone, read, {cuts.workspace: cuts for cuts in said.cuts}, said.journeys)
