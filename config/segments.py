@@ -159,13 +159,13 @@ def _read(model: type[Form], values: dict[str, Any], file: YamlFile, at: tuple[s
         raise ConfigError(file.place(path), _said(path, problem.what, problem.value), mend) from None
 
 
-_KEYS = sorted({*KINDS, *(field.alias or name for node in (Did, Sequence, Step, Total, Where)
+CONDITION_KEYS = sorted({*KINDS, *(field.alias or name for node in (Did, Sequence, Step, Total, Where)
                           for name, field in node.model_fields.items())})  # fmt: skip
 
 
 def _mend(problem: Problem) -> str:
     """What a key that there is not may have been meant to be."""
-    return _did_you_mean(str(problem.path[-1]), _KEYS) if problem.what == NO_SUCH_KEY else ""
+    return _did_you_mean(str(problem.path[-1]), CONDITION_KEYS) if problem.what == NO_SUCH_KEY else ""
 
 
 def _said(path: tuple[str | int, ...], what: str, value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,23 @@ from schemas.errors import ConfigError
 
 LARGEST_BYTES = 256 * 1024
 DEEPEST = 100  # levels; reading takes the square of them
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: a time of day, 21:30, is a text (YAML 1.1 reads 1290), and so is a key such as `on`."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+_CLOCK = re.compile(r"[0-9]{1,2}(:[0-5][0-9]){1,2}\Z")
+_Loader.yaml_implicit_resolvers = {
+    first: [("tag:yaml.org,2002:str", _CLOCK), *resolvers] if first in "0123456789" else resolvers
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}  # fmt: skip
 
 
 class YamlFile(NamedTuple):
@@ -58,7 +76,7 @@ def parse_yaml(text: str, name: str) -> YamlFile:
     try:
         _refuse_tricks(text, name)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{name}:{mark.line + 1}" if mark else name

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -531,14 +531,25 @@ def _inside(value: Any) -> Many[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def problems_of(error: ValidationError) -> list[Problem]:
-    """What pydantic found, with the path as it stands in the YAML, each place once and said in our words."""
+def problems_of(
+    error: ValidationError, path_of: Callable[[tuple[str | int, ...]], tuple[str | int, ...]] | None = None
+) -> list[Problem]:
+    """What pydantic found, with the path as it stands in the YAML, each place once and said in our words.
+
+    Args:
+        path_of: makes the path in the YAML of pydantic's; that of a condition (`path_in_condition`) unless given.
+    """
     found: dict[tuple[str | int, ...], Problem] = {}
     for each in error.errors():
-        path = tuple(step for place, step in enumerate(each["loc"]) if not _is_tag(each["loc"], place))
+        path = (path_of or path_in_condition)(each["loc"])
         what = each["msg"].removeprefix("Value error, ").replace("is_ ", "is ")
         found.setdefault(path, Problem(path, _OUR_WORDS.get(each["type"], what), each["input"]))
     return [problem for path, problem in found.items() if not any(_is_inside(other, path) for other in found)]
+
+
+def path_in_condition(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The way to a part of a condition as it stands in the YAML, of the way that pydantic tells."""
+    return tuple(step for place, step in enumerate(path) if not _is_tag(path, place))
 
 
 def _is_inside(path: tuple[str | int, ...], other: tuple[str | int, ...]) -> bool:

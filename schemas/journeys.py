@@ -194,10 +194,17 @@ class At(_Said):
         return self
 
 
+def _is_map(value: Any) -> str:
+    return "map" if isinstance(value, Mapping | BaseModel) else "word"
+
+
+OneOrMap = Discriminator(_is_map)  # so that one is told what is wrong with the one that was meant
+
+
 class WaitStep(_Step):
     """Go on after so long, or at a moment. A date that is past, or that she has not, is not waited for."""
 
-    wait: Span | At
+    wait: Annotated[Annotated[Span, Tag("word")] | Annotated[At, Tag("map")], OneOrMap]
 
 
 class WaitUntilStep(_Step):
@@ -329,7 +336,9 @@ class JourneyFile(_Said):
     about: str = Field("", max_length=1_000, description="What it is for.")
     enter: Enter
     when: Condition | None = Field(None, description="Of whom this must be true when they enter.")
-    again: Literal["never", "always"] | Again = Field("never", description="Whether somebody may enter once more.")
+    again: Annotated[
+        Annotated[Literal["never", "always"], Tag("word")] | Annotated[Again, Tag("map")], OneOrMap
+    ] = Field("never", description="Whether somebody may enter once more.")
     holdout: Percent = Field(10, description="So many of a hundred get nothing, so that one sees what it changes.")
     priority: Annotated[StrictInt, Field(ge=0, le=100)] = Field(50, description="Whose message goes first.")
     goal: Goal | None = None
