@@ -32,7 +32,7 @@ class Way(NamedTuple):
         to: the step that follows, or `end`.
         path: the key within the step that says so, such as `("then",)` or `("branch", 0, "then")`; `("then",)` also
             where the order of the steps alone says it.
-        times: of a `go`: how often at most it is taken; 0: there is no such bound.
+        times: of a `go` that leads back: how often at most it is taken; 0: there is no such bound.
     """
 
     step: str
@@ -56,20 +56,21 @@ class WrongGraph(ValueError):
 
 def ways_of(journey: JourneyFile) -> list[Way]:
     """All of them, in the order of the steps; `otherwise` and `refused` are told apart where they lead elsewhere."""
-    following = [*(step.step for step in journey.steps[1:]), END]
-    return [way for step, after in zip(journey.steps, following, strict=True) for way in _ways(step, after)]
+    names = [step.step for step in journey.steps]
+    return [way for place, step in enumerate(journey.steps) for way in _ways(step, names[: place + 1], [*names, END])]
 
 
-def _ways(step: AnyStep, after: str) -> Iterator[Way]:
-    name, then = step.step, step.then or after
+def _ways(step: AnyStep, before: list[str], names: list[str]) -> Iterator[Way]:
+    name, then = step.step, step.then or names[len(before)]
     if isinstance(step, ExitStep):
         yield Way(name, END, ("exit",))
     elif isinstance(step, SplitStep):
         for number, arm in enumerate(step.split):
             yield Way(name, arm.then, ("split", number, "then"))
     elif isinstance(step, GoStep):
-        yield Way(name, step.go, ("go",), step.times or 0)
-        if step.times is not None:
+        is_back = step.go in before and step.times is not None
+        yield Way(name, step.go, ("go",), step.times or 0 if is_back else 0)
+        if is_back:
             yield Way(name, then, ("then",))
     else:
         if isinstance(step, BranchStep):
@@ -99,14 +100,22 @@ def check_graph(journey: JourneyFile) -> None:
             kind = "exit" if isinstance(step, ExitStep) else "split"
             raise WrongGraph(("steps", place, "then"), f"nothing follows {'an' if kind == 'exit' else 'a'} {kind} "
                              "by then.", "Take it out.")  # fmt: skip
-        if step.then is not None and isinstance(step, GoStep) and step.times is None:
-            raise WrongGraph(("steps", place, "then"), "a go without times always goes.", "Say times, or take it out.")
+        if isinstance(step, GoStep) and (wrong := _wrong_go(step, places)):
+            raise WrongGraph(("steps", place, wrong), "is for a go that leads back, and says how often.",
+                             "Take it out.")  # fmt: skip
     ways = ways_of(journey)
     for way in ways:
         if way.to != END and way.to not in places:
             raise _no_such_step(("steps", places[way.step], *way.path), way, list(places))
     _refuse_circles(ways, places)
     _refuse_unreached(ways, places)
+
+
+def _wrong_go(step: GoStep, before: Mapping[str, int]) -> str:
+    """The key that says nothing, as this one always goes; empty where there is none."""
+    if step.times is not None and step.go not in before:
+        return "times"
+    return "then" if step.then is not None and step.times is None else ""
 
 
 def _no_such_step(path: Path, way: Way, names: list[str]) -> WrongGraph:

@@ -17,7 +17,17 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StrictInt, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictInt,
+    Tag,
+    model_validator,
+)
 
 from schemas.conditions import Condition, Duration, Event, Path, SegmentName, Text, Value, Window, duration_of
 from schemas.templates import Channel, Class
@@ -43,7 +53,7 @@ def _exact(value: Any) -> Duration:
 
 
 Span = Annotated[Window, BeforeValidator(_exact)]
-Percent = Annotated[float, Field(ge=0, le=100)]
+Percent = Annotated[float, Field(ge=0, le=100, strict=True)]
 StepName = Annotated[str, Field(pattern=STEP)]
 Clock = Annotated[str, Field(pattern=CLOCK)]
 Calendar = Literal["solar", "lunar"]
@@ -93,7 +103,7 @@ class Goal(Met):
 
     within: Span = Field(description="So long after she entered.")
     value: Path | None = Field(None, description="A number of that event: what it is worth.")
-    leaves: bool = Field(True, description="Who reaches it leaves at once.")
+    leaves: StrictBool = Field(True, description="Who reaches it leaves at once.")
 
 
 # --- entry
@@ -104,7 +114,7 @@ class Dated(_Said):
 
     trait: Path = Field(description="Of whom the day is, such as `birthday`: `1990-02-29`, or `02-29`.")
     calendar: Calendar = Field("solar", description="`lunar`: of the Chinese calendar.")
-    yearly: bool = Field(True, description="On that day of every year; false: on that day alone, as a renewal.")
+    yearly: StrictBool = Field(True, description="On that day of every year; false: on that day alone, as a renewal.")
     days_before: Annotated[StrictInt, Field(ge=0, le=365)] = 0
     at: Clock = Field("09:00", description="When, in the time zone of the workspace.")
 
@@ -179,7 +189,7 @@ class At(_Said):
     on: Annotated[tuple[Day, ...], Field(max_length=7)] = Field((), description="Of these weekdays alone.")
     date: Path | None = Field(None, description="The day that this trait says.")
     calendar: Calendar = "solar"
-    yearly: bool = False
+    yearly: StrictBool = False
     days_before: Annotated[StrictInt, Field(ge=0, le=365)] = 0
     zone: Literal["person", "workspace"] = Field("person", description="Whose clock it is.")
 
@@ -228,14 +238,14 @@ class BranchStep(_Step):
 
 class Arm(_Said):
     then: StepName
-    weight: Annotated[float, Field(gt=0, le=1_000)] = 1
+    weight: Annotated[float, Field(gt=0, le=1_000, strict=True)] = 1
 
 
 class SplitStep(_Step):
     """By lot. The same person always draws the same."""
 
     split: tuple[Arm, ...] = Field(min_length=2, max_length=10)
-    learns: bool = Field(False, description="Weights follow what reaches the goal (Thompson sampling).")
+    learns: StrictBool = Field(False, description="Weights follow what reaches the goal (Thompson sampling).")
 
 
 class Change(_Said):

@@ -1,12 +1,13 @@
-"""The JSON Schemas of segment and template files, for editors: segment.json and template.json beside this file, made
-from `config.segments` and `schemas.templates`.
+"""The JSON Schemas of files of segments, templates, journeys and limits, for editors: segment.json, template.json,
+journey.json and limits.json beside this file, made from `config.segments`, `schemas.templates` and `schemas.journeys`.
 
     python -m docs.schemas.generate
 
 A test keeps it true. What pydantic makes of the models says which keys there are; what the models check in code, such
 as "exactly one of", is said again here. It refuses no file that Tidewire takes, except for keys without a value; what
-it cannot say (how large a condition may be, that segments ask for each other in no circle, what stands in a template)
-`tidewire segments check` and `tidewire templates check` say.
+it cannot say (how large a condition may be, that segments ask for each other in no circle, what stands in a template,
+that the steps of a journey lead somewhere) `tidewire segments check`, `tidewire templates check` and `tidewire journeys
+check` say.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ from typing import Any
 
 from config.segments import SegmentFile
 from schemas.conditions import ATTRIBUTE, KINDS, LARGEST_NUMBER, LONGEST_NAME, LONGEST_TEXT, Did, Test
+from schemas.journeys import STEPS, JourneyFile, Limits
 from schemas.templates import PARTS, TemplateFile
 
 FILE = Path(__file__).parent / "segment.json"
 TEMPLATE = Path(__file__).parent / "template.json"
+JOURNEY = Path(__file__).parent / "journey.json"
+LIMITS = Path(__file__).parent / "limits.json"
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MADE = "Made by `python -m docs.schemas.generate`; a test keeps it true."
 HEAD = {"$schema": DIALECT, "$comment": f"{MADE} Words and edges: docs/segments.md.", "title": "A segment of Tidewire"}
 OF_TEMPLATE = {"$schema": DIALECT, "$comment": f"{MADE} See docs/templates.md.", "title": "A template of Tidewire"}
+OF_JOURNEY = {"$schema": DIALECT, "$comment": f"{MADE} See docs/journeys.md.", "title": "A journey of Tidewire"}
+OF_LIMITS = {"$schema": DIALECT, "$comment": f"{MADE} See docs/journeys.md.",
+             "title": "What holds for all journeys of Tidewire"}  # fmt: skip
 _UNITS = "minutes?|hours?|days?|weeks?"
+_SPAN = rf"^\s*[0-9]{{1,6}}\s+({_UNITS})\s*$"
 _TESTS = tuple(field.alias or name for name, field in Test.model_fields.items())
 _COUNTS = ("at_least", "at_most", "exactly", "total", "which")
 _WINDOWS = ("within", "longer_ago", "since")
@@ -74,6 +82,59 @@ def template_schema() -> Schema:
     return {**OF_TEMPLATE, **whole, "$defs": definitions}
 
 
+def journey_content() -> str:
+    """The file of journeys."""
+    return json.dumps(journey_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def journey_schema() -> Schema:
+    made = JourneyFile.model_json_schema(by_alias=True)
+    definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
+    whole = _plain(made)
+    _refine(definitions)
+    for name in ("Enter", "Again"):
+        definitions[name] |= {"minProperties": 1, "maxProperties": 1}
+    at = definitions["At"]
+    no_date = {"days_before": {"const": 0}, "yearly": {"const": False}, "calendar": {"const": "solar"}}
+    at["anyOf"] = [{"required": [name]} for name in ("at", "date")]
+    at |= {"if": {"required": ["date"]}, "then": {"properties": {"on": {"maxItems": 0}}},
+           "else": {"properties": no_date}}  # fmt: skip
+    traits = definitions["Change"]["properties"]["traits"]["patternProperties"]
+    for value in traits.values():  # null takes a trait away
+        value["type"] = [*value["type"], "null"]
+    for kind, step in STEPS.items():
+        definitions[step.__name__]["required"] = sorted({*definitions[step.__name__]["required"], kind})
+    for name in ("ExitStep", "SplitStep"):  # by which nothing follows
+        del definitions[name]["properties"]["then"]
+    return _of_spans({**OF_JOURNEY, **whole}, definitions)
+
+
+def limits_content() -> str:
+    """The file of what holds for all journeys."""
+    return json.dumps(limits_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def limits_schema() -> Schema:
+    made = Limits.model_json_schema(by_alias=True)
+    definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
+    return _of_spans({**OF_LIMITS, **_plain(made)}, definitions)
+
+
+def _of_spans(whole: Schema, definitions: dict[str, Schema]) -> Schema:
+    """Journeys count no days of the calendar, but their conditions do; and names that fit no pattern are no names."""
+    of_conditions = {_NODES.get(kind, kind.capitalize()) for kind in KINDS} | {"Step", "Where", "Test"}
+    for name, definition in (*definitions.items(), ("", whole)):
+        for each in _schemas_in(definition):
+            if each.get("$ref") == "#/$defs/Duration" and name not in of_conditions:
+                each["$ref"] = "#/$defs/Span"
+            if "patternProperties" in each:
+                each["additionalProperties"] = False
+    definitions["Span"] = _text(_SPAN, "2 hours")
+    if "Condition" not in definitions:
+        del definitions["Duration"]
+    return {**whole, "$defs": dict(sorted(definitions.items()))}
+
+
 def _where(name: str, value: str, then: Schema) -> Schema:
     return {"if": {"properties": {name: {"const": value}}, "required": [name]}, "then": then}
 
@@ -85,11 +146,12 @@ def _plain(made: Any, *, is_map: bool = False) -> Any:
     if not isinstance(made, dict):
         return made
     if not is_map:
-        if len(made.get("oneOf", ())) == len(KINDS):
-            return {"$ref": "#/$defs/Condition"}
         said = [each for each in made.get("anyOf", ()) if each != {"type": "null"}]
         if len(said) == 1:
             made = {**said[0], **{key: value for key, value in made.items() if key != "anyOf"}}
+        if len(made.get("oneOf", ())) == len(KINDS):
+            about = {"description": made["description"]} if "description" in made else {}
+            return {"$ref": "#/$defs/Condition", **about}
         made = {key: value for key, value in made.items() if key not in ("title", "default")}
     return {key: _plain(value, is_map=key in ("properties", "$defs")) for key, value in made.items()}
 
@@ -102,7 +164,7 @@ def _refine(definitions: dict[str, Schema]) -> None:
         "oneOf": [{"$ref": f"#/$defs/{_NODES.get(kind, kind.capitalize())}"} for kind in KINDS],
     }
     definitions["Duration"] = _text(rf"^\s*[0-9]{{1,6}}\s+({_UNITS}|calendar days?)\s*$", "90 days", "3 calendar days")
-    between_steps = _text(rf"^\s*[0-9]{{1,6}}\s+({_UNITS})\s*$", "2 hours")
+    between_steps = _text(_SPAN, "2 hours")
     for name in ("Trait", "Attribute", "Context", "Where"):
         definitions[name] |= {"minProperties": 2, "maxProperties": 2}  # what is asked, and one test
     definitions["Attribute"]["properties"]["attribute"]["pattern"] = f"^{ATTRIBUTE}$"
@@ -114,7 +176,7 @@ def _refine(definitions: dict[str, Schema]) -> None:
                            "minProperties": 1, "maxProperties": 1}  # fmt: skip
     for name, about in (("All", "All of these."), ("Any_", "At least one of these."), ("Not", "Not this.")):
         definitions[name]["description"] = about
-    for name in ("Did", "Event", "Step"):
+    for name in {"Did", "Event", "Step", "Met", "Goal"} & definitions.keys():
         definitions[name]["properties"]["where"] = _wheres(definitions["Where"]["properties"]["property"]["pattern"])
         definitions[name]["properties"]["did"]["maxLength"] = LONGEST_NAME
     did = definitions["Did"]
@@ -172,7 +234,8 @@ def _bound(schema: Schema) -> None:
     """The limits of single values."""
     kind = schema.get("type")
     if kind == "number" or (isinstance(kind, list) and "number" in kind):
-        schema |= {"minimum": -int(LARGEST_NUMBER), "maximum": int(LARGEST_NUMBER)}
+        schema.setdefault("minimum", -int(LARGEST_NUMBER))
+        schema.setdefault("maximum", int(LARGEST_NUMBER))
     if (kind == "string" and "minLength" in schema) or (isinstance(kind, list) and "string" in kind):
         schema.setdefault("maxLength", LONGEST_TEXT)
     if schema.get("format") == "date":
@@ -182,3 +245,5 @@ def _bound(schema: Schema) -> None:
 if __name__ == "__main__":
     FILE.write_text(content(), encoding="utf-8")
     TEMPLATE.write_text(template_content(), encoding="utf-8")
+    JOURNEY.write_text(journey_content(), encoding="utf-8")
+    LIMITS.write_text(limits_content(), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -84,6 +84,7 @@ class Human:
         self.is_subscribed = False
         self.orders = 0
         self.points = 0
+        self.birthdays = _birthdays(plan.random("birthday", number), self.market.language)
         self.left_after_ticket = False
         self._actions = 0
         self._calls = 0
@@ -147,6 +148,7 @@ class Human:
             "name": self.full_name,
             "address": {"city": self.city, "country": self.market.country},
             "language": self.market.language,
+            **self.birthdays,
         }
 
     @property
@@ -167,3 +169,12 @@ def _name(dice: Random, language: str) -> tuple[str, str]:
     if language == "zh":
         return dice.choice(GIVEN_ZH), dice.choice(FAMILY_ZH)
     return dice.choice(GIVEN_EN), dice.choice(FAMILY_EN)
+
+
+def _birthdays(dice: Random, language: str) -> dict[str, str]:
+    """When she has her birthday, if she says; some keep that of the Chinese calendar, and say its month and day."""
+    if dice.random() < 0.4:
+        return {}
+    if language == "zh" and dice.random() < 0.25:
+        return {"lunar_birthday": f"{dice.randint(1, 12):02d}-{dice.randint(1, 29):02d}"}
+    return {"birthday": (date(1950, 1, 1) + timedelta(days=dice.randrange(20_000))).isoformat()}

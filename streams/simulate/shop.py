@@ -28,6 +28,7 @@ Action = Callable[[Human, int], None]
 Cart = dict[str, int]
 
 SITE = "https://shop.example"
+TOPICS = ("newsletter", "offers")  # of what people allow to be sent
 _SERVER = {"library": {"name": "tidewire-import", "version": "1"}}
 _CENT = Decimal("0.01")
 _WEIGHTS = [product.weight for product in PRODUCTS]
@@ -117,7 +118,7 @@ class Shop:
                 self._put(visit, cart, dice.choices(PRODUCTS, _WEIGHTS)[0])
             self._check_out(visit, cart)
         elif cart:
-            visit.track("Cart Viewed", {"products": visit.items(cart)})
+            visit.track("Cart Viewed", {"cart_id": visit.cart_id, "products": visit.items(cart)})
             if self._gets_mail(human) and dice.random() < 0.5:
                 self._plan(visit.now_ms + 4 * HOUR_MS, human, self._cart_mail)
 
@@ -126,10 +127,10 @@ class Shop:
             return
         many = visit.human.is_business and visit.dice.random() < 0.5
         cart[product.sku] = visit.dice.randrange(4, 13) if many else 1 + (visit.dice.random() < 0.12)
-        visit.track("Product Added", visit.item(product) | {"quantity": cart[product.sku]})
+        visit.track("Product Added", visit.item(product) | {"cart_id": visit.cart_id, "quantity": cart[product.sku]})
         if visit.dice.random() < 0.05:
             del cart[product.sku]
-            visit.track("Product Removed", visit.item(product))
+            visit.track("Product Removed", visit.item(product) | {"cart_id": visit.cart_id})
 
     def _check_out(self, visit: _Visit, cart: Cart) -> None:
         human, dice = visit.human, visit.dice
@@ -138,7 +139,7 @@ class Shop:
         visit.look("Checkout", "/checkout")
         order_id = human.next_id("order")
         items = visit.items(cart)
-        visit.track("Checkout Started", {"order_id": order_id, "products": items})
+        visit.track("Checkout Started", {"order_id": order_id, "cart_id": visit.cart_id, "products": items})
         if human.ever_signs_up and not human.is_member:
             visit.sign_up()
             self._welcome(human, visit.now_ms)
@@ -146,7 +147,9 @@ class Shop:
             visit.sign_in()
         revenue = sum((item["price"] * item["quantity"] for item in items), Decimal(0))
         discount = Decimal(0)
-        order: dict[str, Any] = {"order_id": order_id, "currency": human.market.currency, "products": items}
+        order: dict[str, Any] = {
+            "order_id": order_id, "cart_id": visit.cart_id, "currency": human.market.currency, "products": items,
+        }  # fmt: skip
         if visit.campaign.name == "spring_letter":
             discount = _money(revenue * Decimal("0.1"))
             order |= {"coupon": "SPRING10", "discount": discount}
@@ -181,6 +184,13 @@ class Shop:
             self._plan(at_ms + 9 * DAY_MS, human,
                        lambda human, at_ms: self._server(human, at_ms, "Survey Answered",
                                                          {"survey": "nps", "score": score}))  # fmt: skip
+        review = self.plan.random("review", order["order_id"])
+        if human.is_member and review.random() < 0.1:
+            rating = review.choices((1, 2, 3, 4, 5), (4, 6, 10, 30, 50))[0]
+            about = {"product_id": review.choice(order["products"])["product_id"], "order_id": order["order_id"],
+                     "rating": rating}  # fmt: skip
+            self._plan(at_ms + int(review.uniform(5, 20) * DAY_MS), human,
+                       lambda human, at_ms: self._server(human, at_ms, "Product Reviewed", about))  # fmt: skip
 
     # --- service
 
@@ -256,7 +266,8 @@ class Shop:
     def _unsubscribe(self, human: Human, at_ms: int, mail: dict[str, Any]) -> None:
         human.is_subscribed = False
         self._server(human, at_ms, "Unsubscribed", mail)
-        self._call(human, at_ms + SECOND_MS, None, _SERVER, "identify", {"traits": {"consent": {"newsletter": False}}})
+        self._call(human, at_ms + SECOND_MS, None, _SERVER, "identify",
+                   {"traits": {"consent": dict.fromkeys(TOPICS, False)}})  # fmt: skip
 
     # --- calls
 
@@ -292,6 +303,7 @@ class _Visit:
     def __init__(self, shop: Shop, human: Human, dice: Random, device: Device, campaign: Campaign, at_ms: int) -> None:
         self.shop, self.human, self.dice, self.device, self.campaign = shop, human, dice, device, campaign
         self.now_ms = at_ms
+        self.cart_id = f"cart-{shop.plan.id('cart', human.number, at_ms, length=10)}"
         self.referrer = campaign.referrer
         self.context = device.context
         if campaign.name:
@@ -318,7 +330,7 @@ class _Visit:
         human.is_member = self.device.is_signed_in = True
         human.is_subscribed = human.would_subscribe
         self._call("identify", {"traits": human.traits() | {
-            "createdAt": _iso(self.now_ms), "consent": {"newsletter": human.is_subscribed}}})  # fmt: skip
+            "createdAt": _iso(self.now_ms), "consent": dict.fromkeys(TOPICS, human.is_subscribed)}})  # fmt: skip
         self.track("Signed Up", {"method": "email"})
         if human.company is not None:
             self._call("group", {"groupId": human.company.id, "traits": human.company.traits})

@@ -144,9 +144,18 @@ def test_steps_follow_each_other_unless_they_say_otherwise(tmp_path: Path) -> No
      'Go back by a step that says how often, such as {step: once_more, go: a, times: 3}.'),
     (BEGIN + "steps:\n  - {step: a, send: x, then: end}\n  - {step: b, send: y}",
      ':4: step "b" is never reached. Let a step lead to it, or take it out.'),
+    # a go ahead is not counted, so nothing would bound this circle
+    (BEGIN + "steps:\n- {step: a, send: x}\n- {step: b, go: d}\n- {step: c, exit: x}\n- {step: d, send: y, then: a}",
+     ':6: step "d", "then" goes round in a circle: a → b → d → a. '
+     'Go back by a step that says how often, such as {step: once_more, go: a, times: 3}.'),
+    (BEGIN + "steps: [{step: a, go: b, times: 2}, {step: b, exit: x}]",
+     ':2: step "a", "times" is for a go that leads back, and says how often. Take it out.'),
+    (BEGIN + "steps: [{step: a, go: b, then: b}, {step: b, exit: x}]",
+     ':2: step "a", "then" is for a go that leads back, and says how often. Take it out.'),
     # what belongs to an event
     ("enter: {joined: loyal}\nagain: {once_per: cart_id}\nsteps: [{step: a, exit: b}]",
-     ':2: "again.once_per": there is no event that she entered by; enter is joined. Enter by an event, or take it out.'),
+     ':2: "again.once_per": there is no event that she entered by; enter is joined. '
+     'Enter by an event, or take it out.'),
     ("enter: {broadcast: loyal}\nsteps:\n- {step: a, send: x, from_event: {cart: cart_id}}",
      ':3: step "a", "from_event.cart": there is no event that she entered by; enter is broadcast. '
      'Enter by an event, or take it out.'),

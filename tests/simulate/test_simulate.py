@@ -200,10 +200,24 @@ def test_it_has_all_that_the_shop_is_for(big):
 
     assert {"page", "screen", "identify", "group", "Product Viewed", "Product Added", "Checkout Started",
             "Order Refunded", "Email Opened", "Email Link Clicked", "Unsubscribed", "Ticket Created", "Ticket Rated",
-            "Survey Answered", "Loyalty Points Earned"} <= labels  # fmt: skip
+            "Survey Answered", "Loyalty Points Earned", "Product Reviewed"} <= labels  # fmt: skip
+    assert {trait for call in big for trait in call.get("traits", {})} >= {"birthday", "lunar_birthday", "consent"}
     assert {len(each) for each in devices.values()} == {1, 2, 3}
     assert {call["context"].get("locale") for call in big} >= {"en-US", "en-GB", "zh-CN"}
     assert any("\u4e00" <= call["traits"]["name"][0] <= "\u9fff" for call in big if "name" in call.get("traits", {}))
+
+
+def test_an_order_is_of_the_cart_that_things_were_put_into(big):
+    added: dict[str, set[str]] = {}
+    for call in big:
+        properties = call.get("properties", {})
+        if call.get("event") == "Product Added":
+            added.setdefault(properties["cart_id"], set()).add(properties["product_id"])
+        if call.get("event") in ("Order Completed", "Checkout Started", "Cart Viewed"):
+            assert {item["product_id"] for item in properties["products"]} <= added[properties["cart_id"]]
+
+    ordered = [call["properties"]["cart_id"] for call in big if call.get("event") == "Order Completed"]
+    assert 0 < len(ordered) == len(set(ordered)) < len(added)
 
 
 # --- the planted truths
