@@ -80,6 +80,15 @@ class InboxSettings(ChannelSettings):
     )
 
 
+class CallSettings(ChannelSettings):
+    """How other programs are told."""
+
+    via: Literal["outbox", "webhook"] = Field(
+        default="outbox", description="`webhook`: they are told, see docs/webhooks.md. `outbox`: it stays here."
+    )
+    webhook: WebhookSettings | None = None
+
+
 class Channels(BaseModel):
     """All of them."""
 
@@ -88,6 +97,7 @@ class Channels(BaseModel):
     email: EmailSettings = EmailSettings()
     sms: SmsSettings = SmsSettings()
     inbox: InboxSettings = InboxSettings()
+    call: CallSettings = CallSettings()
 
 
 def read_channels(config: Path) -> Channels:

@@ -110,7 +110,8 @@ ADDRESSES: Mapping[Channel, str] = {"email": "email", "sms": "phone"}  # where i
 
 
 def address_of(channel: Channel, person: str, profile: object) -> str:
-    """Where a message reaches her on a channel; empty where nowhere. Her inbox is known by her id.
+    """Where a message reaches her on a channel; empty where nowhere. Her inbox is known by her id, and so
+    is she to another program.
 
     Args:
         person: her person key.

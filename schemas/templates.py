@@ -12,7 +12,7 @@ LONGEST_SMS = 1_600  # characters; of ten messages in one, what operators carry
 LONGEST_INBOX = 20_000  # characters of text and HTML together: a hundred of them are one answer
 LANGUAGE = r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?$"
 
-Channel = Literal["email", "sms", "inbox"]
+Channel = Literal["email", "sms", "inbox", "call"]
 Class = Literal["marketing", "transactional"]
 PARTS = ("subject", "preheader", "text", "html", "link")
 
@@ -37,7 +37,8 @@ class Content(BaseModel):
 
     subject: str = Field("", max_length=1_000, description="Of a mail, and the title in the inbox: one line.")
     preheader: str = Field("", max_length=1_000, description="What mailboxes show behind the subject. It needs `html`.")
-    text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS.")
+    text: str = Field(min_length=1, description="What is read where there is no HTML, and all of an SMS; of a call "
+                                                "the JSON that the other program gets.")  # fmt: skip
     html: str = Field("", description="A whole HTML page; its `<style>` is written into its tags.")
     link: str = Field("", max_length=2_000, description="Of the inbox: the address that the message leads to.")
     approved: ApprovedText | None = Field(None, description="Of an SMS through a provider that approves texts.")
@@ -52,7 +53,7 @@ class TemplateFile(BaseModel):
         default_factory=dict, description="Its name for people, by language: `{en: Welcome, zh: 欢迎}`."
     )
     about: str = Field("", max_length=1_000, description="What it is for.")
-    channel: Channel = Field(description="How it leaves.")
+    channel: Channel = Field(description="How it leaves; `call` tells another program.")
     kind: Class = Field(
         description="`marketing` asks for consent and is sent at most once, `transactional` at least once."
     )
@@ -69,7 +70,12 @@ class TemplateFile(BaseModel):
             raise PydanticCustomError("topic", "a marketing message needs a topic: what people consent to")
         if self.kind == "transactional" and self.topic:
             raise PydanticCustomError("topic", "a transactional message asks for no consent, so it has no topic")
+        if self.channel == "call" and self.kind != "transactional":
+            raise PydanticCustomError("call", "a call tells another program and nobody else, so it is transactional")
         for language, content in self.content.items():
+            if self.channel == "call" and any((content.subject, content.preheader, content.html, content.approved)):
+                raise PydanticCustomError("call", "a call has only a text, no subject, preheader, html or approved "
+                                                  "text (content.{language})", {"language": language})  # fmt: skip
             if self.channel == "email" and not content.subject.strip():
                 raise PydanticCustomError(
                     "subject", "a mail needs a subject (content.{language})", {"language": language}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from config.channels import INBOX, Channels, ChannelSettings, EmailSettings, SmsSettings
+from config.channels import INBOX, CallSettings, Channels, ChannelSettings, EmailSettings, SmsSettings
 from config.link_keys import load_link_keys
 from config.settings import Settings
 from processors.base import Table
@@ -20,7 +20,7 @@ from sinks.messages.sms_approved import AliyunChannel, TencentChannel
 from sinks.messages.sms_twilio import TwilioChannel
 from sinks.messages.smtp import SmtpChannel
 from sinks.messages.tracking import Links
-from sinks.messages.webhook import WebhookChannel
+from sinks.messages.webhook import WebhookChannel, body_of_call
 from streams.dispatch import TemplateOf
 from streams.log import Log, Outgoing
 from streams.templates import Templates, look_surely
@@ -46,6 +46,7 @@ def open_channels(
         "email": (email, _email(email, settings) or outbox(keep)),
         "sms": (sms, _sms(sms, settings) or outbox(keep)),
         "inbox": (channels.inbox, inbox(keep) if channels.inbox.via == INBOX else outbox(keep)),
+        "call": (channels.call, _call(channels.call, settings) or outbox(keep)),
     }
 
 
@@ -68,6 +69,13 @@ def _sms(sms: SmsSettings, settings: Settings) -> Channel | None:
         return TencentChannel(sms.tencent, settings.sms_secret)
     if sms.via == "webhook" and sms.webhook is not None:
         return WebhookChannel(sms.webhook, settings.webhook_secrets.split())
+    return None
+
+
+def _call(call: CallSettings, settings: Settings) -> Channel | None:
+    """What tells other programs; None: it stays here."""
+    if call.via == "webhook" and call.webhook is not None:
+        return WebhookChannel(call.webhook, settings.webhook_secrets.split(), body_of=body_of_call)
     return None
 
 

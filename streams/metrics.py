@@ -67,7 +67,7 @@ Made = TypeVar("Made")
 
 LABELS: Mapping[str, str] = {
     "asked": "what was asked of an inbox: `list`, `read` or `unknown`",
-    "channel": "a channel: `email`, `sms` or `inbox`",
+    "channel": "a channel: `email`, `sms`, `inbox` or `call`",
     "group": "a consumer group of ours: `tidewire-customers` (the customer stage), `tidewire-messages` (the stage of "
              "messages), `tidewire-coupons` (the stage of coupons) or `tidewire-clickhouse` (the sink)",
     "link": "what a link of a message is for: `click`, `open`, `unsubscribe`, `preferences` or `unknown`",

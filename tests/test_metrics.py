@@ -227,5 +227,5 @@ def test_alarms_see_a_first_failure_of_every_processor_and_table(scraped: dict[s
               if sample.labels["reason"] == metrics.FAILED}  # fmt: skip
     refused = {sample.labels["table"] for sample in scraped["tidewire_sink_refused_rows"].samples}
 
-    assert failed == {"coupon", "profile", "segments", "visits", "orders"}
+    assert failed == {"coupon", "journeys", "profile", "segments", "visits", "orders"}
     assert refused > {"events", "identities", "people", "decisions", "rejected", "memberships", "companies"}

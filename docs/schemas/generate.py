@@ -72,11 +72,14 @@ def template_schema() -> Schema:
     of_sms = {"properties": {name: False for name in PARTS if name != "text"}}
     of_inbox = {"required": ["subject"],
                 "properties": {"subject": {"pattern": r"\S"}, "preheader": False, "approved": False}}  # fmt: skip
+    of_call = {"properties": {name: False for name in (*PARTS, "approved") if name != "text"}}
     whole["allOf"] = [
         _where("kind", "marketing", {"required": ["topic"], "properties": {"topic": {"minLength": 1}}}),
         _where("kind", "transactional", {"properties": {"topic": {"maxLength": 0}}}),
         _where("channel", "email", {"properties": {"content": {"additionalProperties": of_mail}}}),
         _where("channel", "sms", {"properties": {"content": {"additionalProperties": of_sms}}}),
+        _where("channel", "call", {"properties": {"content": {"additionalProperties": of_call},
+                                                  "kind": {"const": "transactional"}}}),
         _where("channel", "inbox", {"properties": {"content": {"additionalProperties": of_inbox}}}),
     ]
     return {**OF_TEMPLATE, **whole, "$defs": definitions}

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from schemas.errors import shown
 from schemas.templates import LONGEST_INBOX, LONGEST_SMS, PARTS, ApprovedText, Channel, Class, Content, TemplateFile
-from sinks.messages.templating import CannotFill, Locale, Part, WrongTemplate, compile_part, may_be_pointed_at
+from sinks.messages.templating import (
+    CannotFill,
+    Locale,
+    Part,
+    WrongTemplate,
+    compile_part,
+    may_be_pointed_at,
+    must_be_json,
+)
 
 GIVEN = "given"  # what was handed over together with the order to send: {{ given.coupon }}
 MESSAGE = "message"  # what each message has of its own: {{ message.unsubscribe }}
@@ -102,6 +110,8 @@ class Template:
             if self.channel == "inbox" and len(filled["text"]) + len(html) > LONGEST_INBOX:
                 raise CannotFill(f"its text and HTML have {len(filled['text']) + len(html):,} characters, in the "
                                  f"inbox at most {LONGEST_INBOX:,}.")  # fmt: skip
+            if self.channel == "call":
+                must_be_json(filled["text"])
             link = _link(filled.get("link", ""))
             approved = _approved(self.approved.get(language), filled)
         except CannotFill as cannot:
@@ -137,13 +147,13 @@ def compile_template(name: str, said: TemplateFile, zone: str) -> Template:
     Raises:
         WrongPart: a part of it is wrong.
     """
-    parts = {language: _compile(language, content, zone) for language, content in said.content.items()}
+    parts = {language: _compile(language, content, zone, said.channel) for language, content in said.content.items()}
     version = blake2b(said.model_dump_json(exclude_none=True).encode(), digest_size=4).hexdigest()
     approved = {language: content.approved for language, content in said.content.items() if content.approved}
     return Template(name, version, said.channel, said.kind, said.topic, dict(said.title), said.about, parts, approved)
 
 
-def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:
+def _compile(language: str, content: Content, zone: str, channel: Channel) -> dict[str, Part]:
     parts = {}
     begins = content.link.strip().partition("{")[0]
     if begins and not may_be_pointed_at(begins):
@@ -152,7 +162,8 @@ def _compile(language: str, content: Content, zone: str) -> dict[str, Part]:
             "Let it begin with https://."))  # fmt: skip
     for name, source in _sources(content):
         try:
-            parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html")
+            parts[name] = compile_part(source, Locale(language, zone), is_html=name == "html",
+                                       is_json=channel == "call")  # fmt: skip
         except WrongTemplate as wrong:
             raise WrongPart(("content", language, *name.split(".")), wrong) from None
     return parts

@@ -20,7 +20,7 @@ class MessageRow(msgspec.Struct, frozen=True):
         id: of the message; a second order of the same id is none.
         template: name of its template.
         template_version: of what the template said; empty before it was filled in.
-        channel: email, sms or inbox; via: what it left through, such as outbox.
+        channel: email, sms, inbox or call; via: what it left through, such as outbox.
         kind: marketing or transactional; topic: what she must have consented to.
         state: waiting, sending, unknown, sent, failed or withheld.
         why: what was said last, where it is not sent.

@@ -6,7 +6,7 @@ only nodes and filters named here pass, nothing is called, loops are two deep an
 the text can cause at most is added up and bounded. Values are plain data, and a dot asks for a key and nothing else.
 
 What is missing is printed nowhere: the one who asks for it says what stands in its place (`default`), asks for it in an
-`if`, or the message is not sent. See docs/templates.md.
+`if`, or the message is not sent. JSON alone has a word for it, and `json` writes that. See docs/templates.md.
 """
 
 from __future__ import annotations
@@ -151,12 +151,12 @@ class Part:
         return "".join(pieces)
 
 
-def compile_part(source: str, locale: Locale, *, is_html: bool = False) -> Part:
-    """Check a template and compile it. In HTML whatever is filled in is escaped.
+def compile_part(source: str, locale: Locale, *, is_html: bool = False, is_json: bool = False) -> Part:
+    """Check a template and compile it. In HTML whatever is filled in is escaped; into JSON it is written as JSON.
 
     Raises:
         WrongTemplate: it is none, uses what none may use, could cost too much, or puts values where HTML has no
-            quotes around them.
+            quotes around them, or JSON has no values.
     """
     if len(source) > LONGEST_SOURCE:
         raise WrongTemplate(1, f"has {len(source):,} characters; at most {LONGEST_SOURCE:,}.")
@@ -168,6 +168,8 @@ def compile_part(source: str, locale: Locale, *, is_html: bool = False) -> Part:
         if work > MOST_WORK:
             raise WrongTemplate(1, f"could cost {work:,} steps; at most {MOST_WORK:,}.", "Put less into its loops.")
         addresses = _places(tree) if is_html else set[int]()
+        if is_json:
+            _check_json(tree)
         return Part(environment.from_string(_guarded(tree, addresses)), asked)
     except TemplateSyntaxError as error:
         raise WrongTemplate(error.lineno or 1, f"{error.message}.") from None
@@ -376,6 +378,7 @@ FILTERS: Mapping[str, Takes] = {
     "first": Takes(),
     "items": Takes(),
     "join": Takes(0, 1, "a text", lambda value: isinstance(value, str)),
+    "json": Takes(),
     "last": Takes(),
     "length": Takes(),
     "limit": Takes(1, 1, f"a number up to {LONGEST_ARGUMENT:,}", _upto(LONGEST_ARGUMENT)),
@@ -392,7 +395,7 @@ FILTERS: Mapping[str, Takes] = {
 
 
 def filters(locale: Locale) -> dict[str, Callable[..., Any]]:
-    """Those of FILTERS. What is missing stays missing, through all but `default`."""
+    """Those of FILTERS. What is missing stays missing, through all but `default` and `json`."""
     zone: tzinfo = ZoneInfo(locale.zone)
     Babel.parse(locale.language)
 
@@ -429,7 +432,8 @@ def filters(locale: Locale) -> dict[str, Callable[..., Any]]:
         "urlencode": lambda value: quote(_text(value), safe=""),
     }  # fmt: skip
     return {name: _passing(each) for name, each in plain.items()} | {
-        "default": lambda value, instead: instead if is_missing(value) else value
+        "default": lambda value, instead: instead if is_missing(value) else value,
+        "json": _json,
     }
 
 
@@ -463,6 +467,24 @@ def _bounded(value: Sequence[Any]) -> None:
     """What filters go over takes as long as it is, in every round of a loop."""
     if len(value) > LONGEST_VALUE:
         raise CannotFill(f"{shown(value)} has a length of {len(value):,}; filters take at most {LONGEST_VALUE:,}.")
+
+
+def _json(value: Any) -> str:
+    """Any value as JSON, in ASCII, and so that it also ends no tag and no quotes of HTML; what is missing as `null`."""
+    try:
+        written = msgspec.json.encode(None if isinstance(value, Undefined) else value).decode()
+    except (RecursionError, TypeError):  # nested too deeply, or the loop itself
+        return str(_no(value, "a value that can be written as JSON"))
+    _bounded(written)
+    return _NOT_IN_JSON.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), written)
+
+
+_NOT_IN_JSON = re.compile(r"[^\x20-\x7e]|[<>&']")
+
+
+def _utf16(character: str) -> Sequence[int]:
+    units = character.encode("utf-16-be")
+    return [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -712,3 +734,70 @@ def _address(value: Any, said: str, line: int) -> Any:
     if not may_be_pointed_at(str(value)):
         raise CannotFill(f"line {line}: {said} is {shown(value)}, which is no address that a mail can point at.")
     return value
+
+
+# --- JSON
+
+
+def _check_json(tree: nodes.Template) -> None:
+    """Check that what is filled in is a value, and stays one: written by `json`, and where JSON has values.
+
+    Raises:
+        WrongTemplate: a value is written otherwise, or within quotes; or the whole is no JSON whatever is filled in.
+    """
+    if _quoted(tree, False):
+        raise WrongTemplate(_last_line(tree), "ends within quotes.")
+    if tree.find(nodes.If) is None and tree.find(nodes.For) is None:  # else what it will be depends
+        written = [each.data if isinstance(each, nodes.TemplateData) else '"value"'
+                   for output in tree.find_all(nodes.Output) for each in output.nodes]  # fmt: skip
+        try:
+            must_be_json("".join(written))
+        except CannotFill as cannot:
+            raise WrongTemplate(1, str(cannot), 'Write values as {"name": {{ profile.name | json }}}.') from None
+
+
+def must_be_json(text: str) -> None:
+    """Raises:
+    CannotFill: it is none.
+    """
+    try:
+        msgspec.json.decode(text)
+    except RecursionError:
+        raise CannotFill("it is nested too deeply for JSON.") from None
+    except msgspec.DecodeError as error:
+        raise CannotFill(f"it is no JSON: {error}.") from None
+
+
+def _quoted(node: nodes.Node, is_quoted: bool) -> bool:
+    """Whether a text of JSON stands open behind a node. On all of its ways it is the same."""
+    for child in node.iter_child_nodes():
+        if isinstance(child, nodes.Output):
+            for each in child.nodes:
+                if isinstance(each, nodes.TemplateData):
+                    if _OPEN_ESCAPE.search(each.data):
+                        raise WrongTemplate(each.lineno, "has a tag or a comment behind a backslash.")
+                    is_quoted ^= len(_QUOTES.sub("", each.data)) % 2 == 1
+                    continue
+                if is_quoted:
+                    raise WrongTemplate(each.lineno, "fills a value in within quotes, where it could end them.",
+                                        "Leave the quotes out: the filter json writes them.")  # fmt: skip
+                if not isinstance(each, nodes.Filter) or each.name != "json":
+                    raise WrongTemplate(each.lineno, "fills a value in that is not written as JSON.",
+                                        "Let it end with the filter json: {{ profile.name | json }}.")  # fmt: skip
+        elif isinstance(child, nodes.If | nodes.For):
+            is_quoted = _quoted_behind(child, is_quoted)
+    return is_quoted
+
+
+_OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
+_QUOTES = re.compile(r'\\.|[^"]', re.DOTALL)  # all but the quotes that begin or end a text
+
+
+def _quoted_behind(node: nodes.If | nodes.For, before: bool) -> bool:
+    ways: list[Sequence[nodes.Node]] = [node.body, node.else_]
+    ways += [[each] for each in node.elif_] if isinstance(node, nodes.If) else [[]]
+    ends = {_quoted(nodes.Template(list(way)), before) for way in ways}
+    if len(ends) > 1 or (isinstance(node, nodes.For) and ends != {before}):
+        raise WrongTemplate(node.lineno, "begins or ends a text in quotes on some of its ways only.",
+                            "Write each text in one piece, with both of its quotes.")  # fmt: skip
+    return ends.pop()

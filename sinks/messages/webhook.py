@@ -1,4 +1,5 @@
-"""Webhooks: messages are posted, as JSON and signed, to a receiver that passes them on. See docs/webhooks.md.
+"""Webhooks: messages are posted, as JSON and signed, to a receiver that passes them on, and so is what other programs
+are told. See docs/webhooks.md.
 
 Source: Standard Webhooks, https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -36,10 +37,29 @@ class WebhookSettings(HttpSettings):
     )  # fmt: skip
 
 
+def body_of(message: Message) -> bytes:
+    """What is posted: one JSON object, compact."""
+    content = message.content
+    return msgspec.json.encode({
+        "type": "message", "id": message.id, "person": message.person, "to": message.to, "template": message.template,
+        "kind": message.kind, "topic": message.topic, "language": content.language, "subject": content.subject,
+        "preheader": content.preheader, "text": content.text, "html": content.html, "unsubscribe": message.unsubscribe,
+    })  # fmt: skip
+
+
+def body_of_call(message: Message) -> bytes:
+    """What another program is told: one JSON object, in which `data` is the JSON that the template was filled in to."""
+    return msgspec.json.encode({
+        "type": "call", "id": message.id, "person": message.person, "template": message.template,
+        "language": message.content.language, "data": msgspec.Raw(message.content.text.encode()),
+    })  # fmt: skip
+
+
 class WebhookChannel:
     """Posts each message to one receiver.
 
     Args:
+        body_of: what is posted of a message.
         secrets: as `whsec_…`, the newest first; each signs, so that the receiver may change to the next when it likes.
         clock: seconds since 1970.
 
@@ -48,16 +68,18 @@ class WebhookChannel:
     """
 
     def __init__(self, settings: WebhookSettings, secrets: Sequence[str], *, http: GuardedHttp | None = None,
-                 clock: Callable[[], float] = time.time) -> None:  # fmt: skip
+                 clock: Callable[[], float] = time.time,
+                 body_of: Callable[[Message], bytes] = body_of) -> None:  # fmt: skip
         if not secrets:
             raise ConfigError("secrets of the webhook", "there is none.", _MAKE_ONE)
         self._settings = settings
         self._keys = [_key(secret, number) for number, secret in enumerate(secrets, 1)]
         self._http = http or GuardedHttp(settings.allow)
         self._clock = clock
+        self._body_of = body_of
 
     async def send(self, message: Message) -> Outcome:
-        body, at_s = body_of(message), self._clock()
+        body, at_s = self._body_of(message), self._clock()
         headers = {"Content-Type": "application/json", **signed(self._keys, message.id, int(at_s), body)}
         try:
             answer = await self._http.post(self._settings.url, body, headers)
@@ -67,16 +89,6 @@ class WebhookChannel:
 
     async def close(self) -> None:
         await self._http.close()
-
-
-def body_of(message: Message) -> bytes:
-    """What is posted: one JSON object, compact."""
-    content = message.content
-    return msgspec.json.encode({
-        "type": "message", "id": message.id, "person": message.person, "to": message.to, "template": message.template,
-        "kind": message.kind, "topic": message.topic, "language": content.language, "subject": content.subject,
-        "preheader": content.preheader, "text": content.text, "html": content.html, "unsubscribe": message.unsubscribe,
-    })  # fmt: skip
 
 
 def signed(keys: Sequence[bytes], id_: str, at_s: int, body: bytes) -> dict[str, str]:

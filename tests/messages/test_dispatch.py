@@ -388,7 +388,7 @@ def test_without_a_file_every_channel_is_the_outbox(tmp_path: Path):
         ("email: {via: pigeon}",
          'channels.yaml:1: "email.via": Input should be \'outbox\', \'smtp\' or \'webhook\'; got pigeon. '),
         ("email:\n  rate: 0", 'channels.yaml:2: "email.rate": Input should be greater than 0; got 0.'),
-        ("fax: {}", 'channels.yaml:1: "fax": no such key here; got {}. It may hold email, sms, inbox.'),
+        ("fax: {}", 'channels.yaml:1: "fax": no such key here; got {}. It may hold email, sms, inbox, call.'),
         ("email: {via: smtp}", 'channels.yaml:1: "email": `via: smtp` needs a part `smtp:` that says how'),
         ("sms:\n  via: twilio\n  twilio: {account: x}", 'channels.yaml:3: "sms.twilio.account": '),
         ("email:\n  smtp: {host: smtp.example.com, from: a@b.example, pass: x}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,6 +39,7 @@ from tests.messages.test_files import GOOD, read_text
 CONFIG = Path("config")
 PAGE = Path("docs/templates.md").read_text(encoding="utf-8")
 (EXAMPLE,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+CALL = textwrap.dedent(PAGE.partition("## Calls")[2].partition("text` is JSON:\n\n")[2].partition("\n\n**Every")[0])
 INBOX = re.findall(r"```yaml\n(.*?)```", Path("docs/inbox.md").read_text(encoding="utf-8"), re.DOTALL)[1]
 SCHEMA = jsonschema_rs.validator_for(json.loads(TEMPLATE.read_text(encoding="utf-8")))
 
@@ -79,7 +81,7 @@ def test_the_schema_takes_what_tidewire_takes() -> None:
     files = [file.read_text(encoding="utf-8") for file in sorted((CONFIG / "templates").glob("*.yaml"))]
     assert len(files) == len(read_templates(CONFIG, "UTC")) > 2
 
-    for text in [*files, EXAMPLE, INBOX, GOOD]:
+    for text in [*files, EXAMPLE, INBOX, CALL, GOOD]:
         SCHEMA.validate(yaml.safe_load(text))
 
 
@@ -91,6 +93,10 @@ def test_the_schema_takes_what_tidewire_takes() -> None:
         {"content": {"en": {"subject": "a"}}}, {"content": {"en": {"subject": "a", "text": ""}}}, {"channel": "sms"},
         {"content": {"en": {"subject": "a", "text": "a", "preheader": "a"}}}, {"title": "a"}, {"title": {"en": 1}},
         {"content": {"en": {"subject": "a", "text": "a", "link": "https://a"}}},
+        {"channel": "call", "content": {"en": {"text": "1"}}},
+        *({"channel": "call", "kind": "transactional", "topic": "", "content": {"en": {"text": "1", part: said}}}
+          for part, said in {"subject": "a", "html": "a", "preheader": "a", "link": "https://a",
+                             "approved": {"id": "a"}}.items()),
         {"channel": "inbox", "content": {"en": {"text": "a"}}},
         {"channel": "inbox", "content": {"en": {"subject": "a", "text": "a", "html": "a", "preheader": "a"}}},
         {"channel": "inbox", "content": {"en": {"subject": "a", "text": "a", "approved": {"id": "a"}}}},

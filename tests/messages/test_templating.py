@@ -187,6 +187,9 @@ def test_what_is_asked_for_is_known_with_its_line() -> None:
         ("{% if profile.empty is defined %}a{% else %}b{% endif %}", "b"),
         ("{{ 'yes' if profile.traits.is_member else 'no' }}", "yes"),
         ("{{ 'a/b c' | urlencode }}", "a%2Fb%20c"),
+        ("{{ profile.tags | json }} {{ profile.traits | json }}", '["a","b"] {"plan":"gold","is_member":true}'),
+        ("{{ profile.nick | json }} {{ profile.null | upper | json }} {{ profile.empty | json }}", 'null null ""'),
+        ("{{ '</a>\"\u2028王' | json }}", r'"\u003c/a\u003e\"\u2028\u738b"'),
         ("a\n{% if profile.name %}\nb\n{% endif %}\nc", "a\nb\nc"),
         ("{% if profile.name %}Ada{% endif %}\n\nb", "Ada\n\nb"),
         ("a{#\n{% if profile.name %}\nnot said\n{% endif %}\n#}b", "ab"),
@@ -231,6 +234,8 @@ def test_money_and_days_are_written_as_in_the_language(locale: Locale, text: str
         ("{{ profile.name | join }}", "Ada is not a list"),
         ("{{ profile.tags | upper }}", "is not a text or a number"),
         ("{{ profile.bio | upper }}", "has a length of 10,001; filters take at most 10,000."),
+        ("{{ profile.bio | json }}", "has a length of 10,003; filters take at most 10,000."),
+        ("{% for x in profile.tags %}{{ loop | json }}{% endfor %}", "is not a value that can be written as JSON"),
         ("{{ profile.likes | join }}", "has a length of 10,001; filters take at most 10,000."),
         ("{% if profile.name > 3 %}{% endif %}", "two values of different kinds are compared"),
     ],
@@ -259,7 +264,8 @@ JSON = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 TRIED = (
-    "capitalize", "date", "date('full')", "default(x)", "first", "items", "join", "last", "length", "limit(2)", "lower",
+    "capitalize", "date", "date('full')", "default(x)", "first", "items", "join", "json", "last", "length", "limit(2)",
+    "lower",
     "money('EUR')", "number", "number(2)", "time", "title", "trim", "truncate(3)", "upper", "urlencode",
     "items | first | last",
 )  # fmt: skip

@@ -24,6 +24,7 @@ from sinks.messages.webhook import (
     WebhookSettings,
     _key,
     body_of,
+    body_of_call,
     signed,
 )
 from tests.messages.receiver import ID, Receiver, Says, message, receiver, speaker
@@ -188,10 +189,12 @@ def test_the_receiver_of_the_page_takes_what_is_sent_and_nothing_else() -> None:
 
 
 def test_the_page_says_what_the_code_does() -> None:
-    (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    example, call = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    of_call = message(content=message().content._replace(text="{}"))
     text = " ".join(PAGE.split())
 
     assert list(json.loads(example)) == list(json.loads(body_of(message())))
+    assert list(json.loads(call)) == list(json.loads(body_of_call(of_call)))
     assert all(f"`{name}`" in text for name in WebhookSettings.model_fields)
     for limit in (f"{SHORTEST_SECRET} to {LONGEST_SECRET} bytes", f"{TIMEOUT_S:g} seconds", f"`{REFERENCE}`",
                   f"{LARGEST_ANSWER // 1024} kB", f"{PORTS[0]} or {PORTS[1]}", f"{LONGEST_URL:,} characters",

@@ -57,19 +57,19 @@ def names(folder: Path) -> list[str]:
 def test_the_first_processors_are_found_in_their_order() -> None:
     found = [processor.name for processor in load_processors(Path("config"))]
 
-    assert found == ["coupon", "profile", "segments", "visits", "orders"]
+    assert found == ["coupon", "journeys", "profile", "segments", "visits", "orders"]
 
 
 def test_a_file_in_a_folder_is_a_processor(folder: Path) -> None:
     write(folder, "counting", "counting")
 
-    assert names(folder) == ["counting", "coupon", "profile", "segments", "visits", "orders"]
+    assert names(folder) == ["counting", "coupon", "journeys", "profile", "segments", "visits", "orders"]
 
 
 def test_a_processor_comes_after_those_it_names(folder: Path) -> None:
     write(folder, "counting", "counting", 'after = ("orders",)')
 
-    assert names(folder) == ["coupon", "profile", "segments", "visits", "orders", "counting"]
+    assert names(folder) == ["coupon", "journeys", "profile", "segments", "visits", "orders", "counting"]
 
 
 def test_two_processors_of_one_name_are_refused_with_both_places(folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_file_that_fails_on_import_is_named_with_the_error(folder: Path) -> No
 def test_a_class_that_begins_with_an_underscore_is_no_processor(folder: Path) -> None:
     write(folder, "counting", "counting", kind="_Counting")
 
-    assert names(folder) == ["coupon", "profile", "segments", "visits", "orders"]
+    assert names(folder) == ["coupon", "journeys", "profile", "segments", "visits", "orders"]
 
 
 def test_another_package_names_its_processors_by_entry_point(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
