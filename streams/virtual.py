@@ -121,6 +121,10 @@ class VirtualStage:
     def event(self, event: Event) -> None:
         """Something happens, at its `received_ms`; all that is due until then happens before."""
         self.advance(event.received_ms)
+        self.happen(event)
+
+    def happen(self, event: Event) -> None:
+        """It happens now."""
         self._deliver(Outgoing(event.key.encode(), encode_event(event)))
 
     def tell(self, message: Internal) -> None:
@@ -132,7 +136,7 @@ class VirtualStage:
 
     def later(self, event: Event) -> None:
         """An event that is to happen at its `received_ms`."""
-        self._put(event.received_ms, _EVENTS, lambda: self._deliver(Outgoing(event.key.encode(), encode_event(event))))
+        self._put(event.received_ms, _EVENTS, lambda: self.happen(event))
 
     def advance(self, until_ms: int) -> None:
         """Let time pass; everything that is due by then happens, at its moment."""
