@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from config.journeys import CASES, FOLDER
 from config.yaml_file import YamlFile, parse_yaml, read_text
@@ -53,8 +53,8 @@ def files_of_cases(config: Path) -> dict[str, Path]:
         if not (config / FOLDER / f"{name}.yaml").exists():
             journeys = [each.stem for each in (config / FOLDER).glob("*.yaml") if not each.name.endswith(CASES)]
             near = get_close_matches(name, journeys, 1)
-            raise ConfigError(str(file), f'there is no journey "{name}".',
-                              f'Did you mean "{near[0]}{CASES}"?' if near else f"Write {name}.yaml beside it.")  # fmt: skip
+            mend = f'Did you mean "{near[0]}{CASES}"?' if near else f"Write {name}.yaml beside it."
+            raise ConfigError(str(file), f'there is no journey "{name}".', mend)
     return found
 
 
@@ -100,14 +100,14 @@ def _dotted(path: Sequence[str | int]) -> str:
     return ".".join(str(each + 1) if isinstance(each, int) else each for each in path)
 
 
-_MODELS = {"expect": Line, "events": CaseEvent, "person": Person, "cases": Case}
+_MODELS: dict[str, type[BaseModel]] = {"expect": Line, "events": CaseEvent, "person": Person, "cases": Case}
 
 
 def _mend(path: Sequence[str | int], what: str) -> str:
     """What a key that there is not may have been meant to be."""
     if what != "no such key here":
         return ""
-    inner = next((model for name, model in _MODELS.items() if name in path[:-1]), CaseFile)
+    inner: type[BaseModel] = next((model for name, model in _MODELS.items() if name in path[:-1]), CaseFile)
     known = [each.alias or name for name, each in inner.model_fields.items()]
     near = get_close_matches(str(path[-1]), known, 1)
     return f'Did you mean "{near[0]}"?' if near else f"It may hold {', '.join(known)}."

@@ -102,10 +102,13 @@ class Person(_Said):
     """Whom it happens to. She has addresses and consented to everything, unless her traits say otherwise."""
 
     id: Annotated[Text, Field(max_length=100)] = WHO
-    traits: dict[str, Any] = Field(default_factory=dict, max_length=100, description="Beside the addresses; "
-                                   "`email: null` takes hers away, `consent: {offers: false}` her consent.")  # fmt: skip
+    traits: dict[str, Any] = Field(
+        default_factory=dict, max_length=100,
+        description="Beside the addresses; `email: null` takes hers away, `consent: {offers: false}` her consent.",
+    )  # fmt: skip
     segments: Annotated[tuple[SegmentName, ...], Field(max_length=50)] = Field(
-        (), description="She is in these from the start, whatever they ask for, until an event says otherwise.")  # fmt: skip
+        (), description="She is in these from the start, whatever they ask for, until an event says otherwise."
+    )
 
 
 DOES = ("event", "type", "joined", "left", "broadcast", "status")
@@ -118,11 +121,11 @@ class CaseEvent(_Said):
     event: Annotated[Text, Field(max_length=200)] | None = Field(None, description="A track call of this name.")
     type: Literal["identify", "page", "screen", "group", "alias"] | None = None
     of: StepName | None = Field(None, description="It tells of the message that this step of the journey sent.")
-    userId: str | None = None  # noqa: N815 - the names of the API
-    anonymousId: str | None = None  # noqa: N815
-    previousId: str | None = None  # noqa: N815
-    groupId: str | None = None  # noqa: N815
-    messageId: str | None = None  # noqa: N815
+    userId: str | None = None
+    anonymousId: str | None = None
+    previousId: str | None = None
+    groupId: str | None = None
+    messageId: str | None = None
     name: str | None = None
     properties: dict[str, Any] | None = None
     traits: dict[str, Any] | None = None
@@ -206,12 +209,13 @@ class Case(_Said):
 
     case: Annotated[Text, Field(max_length=300)] = Field(description="What it shows, as a sentence.")
     start: When = Field(Moment(START.isoformat(" "), at=START), description="When it begins; the journey is live then.")
-    person: Person = Person()
+    person: Person = Field(default_factory=lambda: Person.model_validate({}))
     with_: Annotated[tuple[StepName, ...], Field(max_length=50)] = Field(
         (), alias="with", description="Journeys that are live beside it.")  # fmt: skip
     held_out: bool = Field(False, description="She is held out. Nobody is by lot.")
     draws: dict[StepName, StepName] = Field(
-        default_factory=dict, max_length=20, description="What she draws: the step that a split leads to, by its name.")  # fmt: skip
+        default_factory=dict, max_length=20, description="What she draws: the step that a split leads to, by its name."
+    )
     fails: Annotated[tuple[StepName, ...], Field(max_length=20)] = Field(
         (), description="Steps whose messages fail; all others are sent.")  # fmt: skip
     events: Annotated[tuple[CaseEvent, ...], Field(max_length=1_000)] = ()

@@ -22,7 +22,6 @@ from schemas.event import Event
 from schemas.internal import Sweep
 from schemas.journey_cases import KINDS, MUST, TIMES, Case, CaseEvent, Line, Moment
 from schemas.journeys import JourneyFile, LedJourney, Status
-from schemas.keys import user_key
 from schemas.messages import SOURCE, Order
 from schemas.segments import Said
 from schemas.times import DAY_MS, MINUTE_MS, SECOND_MS, from_ms, to_iso, to_ms
@@ -205,14 +204,16 @@ class _Play:
         elif event.userId is None:
             body["userId"] = ""
         if event.of is not None:
-            told = [each for each in self._stage.told
-                    if each.about == self._name and each.facts.get("step") == event.of and "message" in each.facts]  # fmt: skip
-            if not told:
-                raise self._error(("events", number, "of"), f'step "{event.of}" had sent no message by then')
             body["source"] = SOURCE
-            body["properties"] = {"message_id": told[-1].facts["message"], "template": told[-1].facts.get("template"),
-                                  **(event.properties or {})}  # fmt: skip
+            body["properties"] = {**self._message_of(event.of, number), **(event.properties or {})}
         return body
+
+    def _message_of(self, step: str, number: int) -> dict[str, Any]:
+        """What events say of the last message that a step sent."""
+        for told in reversed(self._stage.told):
+            if told.about == self._name and told.facts.get("step") == step and "message" in told.facts:
+                return {"message_id": told.facts["message"], "template": told.facts.get("template")}
+        raise self._error(("events", number, "of"), f'step "{step}" had sent no message by then')
 
     def _judge(self, number: int) -> None:
         """Tell what is so now, and judge her by it."""
@@ -222,7 +223,7 @@ class _Play:
     def _sweep_from(self, name: str, after_ms: int, end_ms: int) -> None:
         """Ask everybody to enter a journey, as often as its date or its schedule says."""
         enter = JourneyFile.model_validate(self._rehearsal.journeys[name].said).enter
-        at_ms = next_sweep(enter, after_ms, self._rehearsal.tz)
+        at_ms = next_sweep(enter, after_ms, self._rehearsal.zone)
         if at_ms is not None and at_ms <= end_ms:
 
             def ask() -> None:
@@ -333,7 +334,7 @@ def line_text(line: Line) -> str:
     return _flow({name: value for name, value in said.items() if value is not None})
 
 
-def got_text(got: Got, start_ms: int, tz: tzinfo) -> str:
+def got_text(got: Got, start_ms: int) -> str:
     """What was got, as a line that may stand in a file."""
     value = got.value if got.value is not None else True
     said: dict[str, Any] = {"at": later(got.at_ms - start_ms)}

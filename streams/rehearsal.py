@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -46,10 +45,6 @@ class Rehearsal:
     journeys: Mapping[str, LedJourney]
     mails: Mapping[str, Mail]
     limits: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def tz(self) -> ZoneInfo:
-        return ZoneInfo(self.zone)
 
     def fold(self) -> Fold:
         return Fold(load_processors(self.config))

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
-
-from processors.moments import next_clock
+from processors.moments import next_clock, next_of_cron
 from schemas.internal import Sweep
 from schemas.journeys import Enter
-from schemas.times import MINUTE_MS, from_ms, to_iso, to_ms
+from schemas.times import to_iso
 from streams.segments import RULES_KEY
 
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
 
+def next_sweep(enter: Enter, after_ms: int, zone: str) -> int | None:
+    """The first moment after `after_ms` at which everybody is asked; None: never.
 
-def next_sweep(enter: Enter, after_ms: int, zone: ZoneInfo) -> int | None:
-    """The first moment after `after_ms` at which everybody is asked; None: never."""
+    Args:
+        zone: the time zone of the workspace.
+    """
     if enter.date is not None:
-        return next_clock(after_ms + 1, enter.date.at, (), zone.key)
+        return next_clock(after_ms + 1, enter.date.at, (), zone)
     if enter.schedule is not None:
-        from cronsim import CronSim  # only who schedules needs it
-
-        try:
-            found: datetime = next(CronSim(enter.schedule.cron, from_ms(after_ms - after_ms % MINUTE_MS).astimezone(zone)))
-        except StopIteration:
-            return None
-        return to_ms(found)
+        return next_of_cron(enter.schedule.cron, zone, after_ms)
     return None
 
 

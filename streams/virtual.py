@@ -1,9 +1,9 @@
 """The customer stage in memory, under a clock of its own: a year of somebody's life takes milliseconds.
 
-The stage, the processors, the segments and the journeys are the real ones. Only what is around them is not there: no log,
-no disk, no other process, one partition. What the stage sends to itself comes at once; timers fire at the very moment
-they are due, the earliest first, and before events of that moment; messages that are ordered are answered by `answer`.
-Nothing leaves: what journeys did stands in `told` and `orders`.
+The stage, the processors, the segments and the journeys are the real ones. Only what is around them is not there: no
+log, no disk, no other process, one partition. What the stage sends to itself comes at once; timers fire at the very
+moment they are due, the earliest first, and before events of that moment; messages that are ordered are answered by
+`answer`. Nothing leaves: what journeys did stands in `told` and `orders`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,6 @@ class Told(NamedTuple):
     facts: Mapping[str, Any]
 
 
-class Answer(NamedTuple):
-    """What becomes of a message: an event of hers, at its own `received_ms`."""
-
-    event: Event
-
-
 def all_goes_well(order: Order, now_ms: int) -> Iterable[Event]:
     """Every message is sent a moment later, and no more is heard of it."""
     return (sent(order, "Message Sent", now_ms + ANSWER_AFTER_MS),)
@@ -76,7 +70,6 @@ class VirtualStage:
     Args:
         fold: the processors.
         answer: which events follow from an order.
-        keeps: whether a line of the ledger of journeys is kept in `told`.
 
     Attributes:
         now_ms: the time.

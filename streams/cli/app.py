@@ -10,6 +10,7 @@ from streams.cli.ask import register as register_ask
 from streams.cli.build import register as register_build
 from streams.cli.coupons import register as register_coupons
 from streams.cli.inbox import register as register_inbox
+from streams.cli.journeys import register as register_journeys
 from streams.cli.keep import register as register_keep
 from streams.cli.messages import register as register_messages
 from streams.cli.partitions import register as register_partitions
@@ -57,6 +58,7 @@ def tidewire(
 register_run(app)
 register_ask(app)
 register_segments(app)
+register_journeys(app)
 register_templates(app)
 register_messages(app)
 register_suppressions(app)
