@@ -389,7 +389,7 @@ Status = Literal["live", "paused", "draining", "stopped"]
 """`paused`: nobody enters, and who is inside stands still; `draining`: nobody enters; `stopped`: and all leave."""
 
 
-class SavedJourney(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+class SavedJourney(msgspec.Struct, tag="journey", kw_only=True, omit_defaults=True, frozen=True):
     """A version of a journey, as it stands in topic `journeys`. JSON. The first fields are those of `SavedTemplate`."""
 
     name: str
@@ -403,7 +403,7 @@ class SavedJourney(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True
     is_gone: bool = False
 
 
-class Steering(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+class Steering(msgspec.Struct, tag="steering", kw_only=True, omit_defaults=True, frozen=True):
     """What marketers want of a journey, whatever its version. Key `NAME/steering` of topic `journeys`.
 
     Attributes:
@@ -532,3 +532,4 @@ class Ordered(msgspec.Struct, array_like=True, frozen=True):
 encode_led = msgspec.json.Encoder(order="sorted").encode
 decode_led = msgspec.json.Decoder(Led).decode
 encode_of_journeys = msgspec.json.Encoder(order="sorted").encode
+decode_of_journeys = msgspec.json.Decoder(SavedJourney | Steering).decode

@@ -9,6 +9,7 @@ import msgspec
 from schemas.coupons import CouponRecord, CouponState
 from schemas.customer import Customer
 from schemas.event import Event
+from schemas.journeys import SavedJourney, Steering
 from schemas.messages import Mailbox, OfMessages
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
@@ -69,6 +70,9 @@ TOPICS: dict[str, Topic] = {
         Topic("templates", "template, version and id", SavedTemplate, "json", None, False,
               "Every version of every template of messages, the newest 200 of each; all of one template are in one "
               "partition, and of two of the same version the first counts."),
+        Topic("journeys", "journey, version and id", SavedJourney | Steering, "json", None, False,
+              "Every version of every journey, as topic `templates` holds templates; and under `NAME/steering` what "
+              "marketers want of it: live, paused, draining or stopped."),
         Topic("rejected", "person key, where known", Rejected, "json", 90 * DAY_MS, False,
               "Dead letters: what was refused, whole, with the cause."),
     )

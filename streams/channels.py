@@ -23,7 +23,8 @@ from sinks.messages.tracking import Links
 from sinks.messages.webhook import WebhookChannel, body_of_call
 from streams.dispatch import TemplateOf
 from streams.log import Log, Outgoing
-from streams.templates import Templates, look_surely
+from streams.templates import Templates
+from streams.texts import look_surely
 
 
 def open_channels(

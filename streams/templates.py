@@ -1,291 +1,38 @@
-"""Templates in topic `templates`: from a file or a page into the log, and from there to everybody who reads one.
-
-All versions of a template stand in one partition, so the log itself says who of two was first: a version counts if
-there is none of its number before it. Who comes second is told so, and nothing is written over.
-
-In memory are the newest text of each template, and of older versions only who wrote them when, and where they stand.
-"""
+"""Templates in topic `templates`, newest versions compiled."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import blake2b
-from typing import Literal, NamedTuple
-from uuid import uuid4
 
-import msgspec
-import structlog
-
-from config.settings import Settings
 from config.templates import FOLDER, MOST_TEMPLATES, parse_template, read_texts
-from schemas.errors import ConfigError, TidewireError
+from schemas.errors import ConfigError
 from schemas.templates import SavedTemplate, decode_saved, encode_saved
 from sinks.messages.rendering import Template
-from streams.log import TP, Log, LogBusy, Outgoing, partition_of
+from streams.texts import Texts
 
-log = structlog.get_logger(__name__)
-
-TOPIC = "templates"
-READ_AT_ONCE = 50
-MOST_VERSIONS = 200  # of a template; older ones are forgotten
-LARGEST_TOGETHER_BYTES = 32 * 1024 * 1024  # of the newest texts of all, which everybody who reads them has in memory
-LOOK_AGAIN_S = 0.5  # where the log does not answer
+LARGEST_TOGETHER_BYTES = 32 * 1024 * 1024
 
 
-class Place(NamedTuple):
-    """A version without its text, and where that stands."""
+class Templates(Texts[SavedTemplate, Template]):
+    """Templates of messages. A compiled one says which version it is."""
 
-    head: SavedTemplate
-    partition: int
-    offset: int
+    topic, noun, folder = "templates", "template", FOLDER
+    most, largest_together_bytes = MOST_TEMPLATES, LARGEST_TOGETHER_BYTES
+    form = SavedTemplate
 
+    def _decode(self, value: bytes) -> SavedTemplate:
+        return decode_saved(value)
 
-class Overtaken(TidewireError):
-    """Somebody else saved a version meanwhile.
+    def _encode(self, saved: SavedTemplate) -> bytes:
+        return encode_saved(saved)
 
-    Attributes:
-        newest: that version; None: there is none any more.
-        upon: the version that was changed, 0 for none.
-    """
-
-    def __init__(self, name: str, newest: SavedTemplate | None, upon: int) -> None:
-        self.newest, self.upon = newest, upon
-        if newest is None:
-            super().__init__(f'Template "{name}" was taken out meanwhile. Save it as a new one, upon version 0.')
-        elif upon == 0:
-            super().__init__(f'There is a template "{name}" already, of version {newest.version}. Change that one, '
-                             "or take another name.")  # fmt: skip
-        else:
-            super().__init__(f'Template "{name}" has version {newest.version} meanwhile, not {upon}. '
-                             "Look at it, and change that one.")  # fmt: skip
-
-
-class Templates:
-    """What topic `templates` says, and the door by which all that is new comes into it."""
-
-    def __init__(self, log_: Log, settings: Settings) -> None:
-        self._log = log_
-        self._config, self._zone = settings.config, settings.timezone
-        self._next: dict[int, int] = {}
-        self._looking = asyncio.Lock()
-        self._newest: dict[str, SavedTemplate] = {}
-        self._versions: dict[str, dict[int, Place]] = {}
-        self._compiled: dict[str, tuple[str, Template | ConfigError]] = {}  # by name: of which id, and what it became
-
-    # --- what there is
-
-    async def look(self) -> None:
-        """Read on, to where the topic ends now.
-
-        Raises:
-            LogBusy: the log does not answer; what was known before stays known.
-        """
-        async with self._looking:
-            for partition, (first, end) in (await self._log.bounds(TOPIC)).items():
-                at = max(first, self._next.get(partition, first))
-                while at < end:
-                    records = await self._log.read(TP(TOPIC, partition), at, READ_AT_ONCE)
-                    for record in records:
-                        self._take(partition, record.offset, record.key or b"", record.value)
-                    at = records[-1].offset + 1 if records else end
-                    self._next[partition] = at
-
-    def _take(self, partition: int, offset: int, key: bytes, value: bytes | None) -> None:
-        if value is None:
-            self._forget(key)
-            return
-        saved = decode_saved(value)
-        versions, newest = self._versions.setdefault(saved.name, {}), self._newest.get(saved.name)
-        known = versions.get(saved.version)
-        is_again = known is not None and known.head.id == saved.id  # the log may hold a record twice
-        if newest is not None and saved.version <= newest.version and not is_again:
-            return  # whoever saved it was too late
-        versions[saved.version] = Place(msgspec.structs.replace(saved, text=""), partition, offset)
-        if not is_again:
-            self._newest[saved.name] = saved
-
-    def _forget(self, key: bytes) -> None:
-        name, version, id_ = key.decode().split("/")
-        place = self._versions.get(name, {}).get(int(version))
-        if place is not None and place.head.id == id_:
-            del self._versions[name][int(version)]
-
-    @property
-    def newest(self) -> dict[str, SavedTemplate]:
-        """The newest version of each template, by name and in its order; also of those that were taken out."""
-        return dict(sorted(self._newest.items()))
-
-    def saved(self, name: str) -> SavedTemplate | None:
-        """The newest version of a template that there is."""
-        saved = self._newest.get(name)
-        return None if saved is None or saved.is_gone else saved
-
-    def versions(self, name: str) -> list[SavedTemplate]:
-        """All versions that are kept, the newest first, without their texts."""
-        return [place.head for _, place in sorted(self._versions.get(name, {}).items(), reverse=True)]
-
-    async def version(self, name: str, number: int) -> SavedTemplate | None:
-        """One version with its text; None: there is none, or it was forgotten."""
-        place = self._versions.get(name, {}).get(number)
-        if place is None:
-            return None
-        for record in await self._log.read(TP(TOPIC, place.partition), place.offset, 1):
-            if record.offset == place.offset and record.value is not None:
-                return decode_saved(record.value)
-        return None
-
-    def read(self, name: str) -> Template | ConfigError | None:
-        """The newest version of a template, compiled, or what is wrong with it; None: there is none of that name."""
-        saved = self.saved(name)
-        if saved is None:
-            return None
-        compiled = self._compiled.get(name)
-        if compiled is None or compiled[0] != saved.id:
-            compiled = self._compiled[name] = saved.id, self.compile(saved)
-        return compiled[1]
-
-    def compile(self, saved: SavedTemplate) -> Template | ConfigError:
-        """A version, compiled, or what is wrong with it: a processor that it asks may be gone since it was saved."""
-        try:
-            return replace(self.check(saved.name, saved.text), version=str(saved.version))
-        except ConfigError as wrong:
-            return wrong
+    def _files(self) -> Mapping[str, str]:
+        return read_texts(self._config)
 
     def check(self, name: str, text: str, file: str = "") -> Template:
-        """A text that was not saved yet, compiled.
-
-        Raises:
-            ConfigError: what is wrong with it, with its line and the mend.
-        """
         return parse_template(name, text, self._config, self._zone, file)
 
-    # --- what is new
-
-    async def save(self, name: str, text: str, *, by: str, now_ms: int, upon: int | None = None) -> SavedTemplate:
-        """Save a version that was written on a page or by a command; the same as before is no new version.
-
-        Args:
-            upon: the version that was changed, 0 for none; None: whichever is the newest.
-
-        Raises:
-            ConfigError: it is wrong, see `check`; or there is too much of it.
-            Overtaken: somebody else saved a version meanwhile.
-        """
-        text = text.replace("\r\n", "\n")
-        await asyncio.to_thread(self.check, name, text)
-        await self.look()
-        newest = self.saved(name)
-        version = newest.version if newest is not None else 0
-        if newest is not None and newest.text == text:  # also what was sent again because no answer came
-            return newest
-        if upon is not None and upon != version:
-            raise Overtaken(name, newest, upon)
-        before = self._newest.get(name)
-        from_file = before.from_file if before is not None else ""
-        saved = self._following(name, text, by=by, now_ms=now_ms, source="page", from_file=from_file)
-        if not await self._write([saved]):
-            raise Overtaken(name, self.saved(name), version)
-        return saved
-
-    async def remove(self, name: str, *, by: str, now_ms: int) -> None:
-        """Take a template out: nothing can be sent by it any more. Its versions stay.
-
-        Raises:
-            TidewireError: there is none.
-            Overtaken: somebody else saved a version meanwhile.
-        """
-        await self.look()
-        newest = self.saved(name)
-        if newest is None:
-            raise TidewireError(f'There is no template "{name}". `tidewire templates list` names them.')
-        if not await self._write([self._gone(newest, by, now_ms)]):
-            raise Overtaken(name, self.saved(name), newest.version)
-
-    async def apply_files(self, *, by: str, now_ms: int) -> list[SavedTemplate]:
-        """Make new versions of what changed in the files since they were last taken over. Returns them.
-
-        What was changed on the page stays until its file changes; what the page made stays without a file.
-
-        Raises:
-            ConfigError: a file is wrong; then nothing changes.
-        """
-        texts = await asyncio.to_thread(self._checked_files)
-        await self.look()
-        changed = []
-        for name, text in texts.items():
-            before, digest = self._newest.get(name), blake2b(text.encode(), digest_size=8).hexdigest()
-            if before is None or before.from_file != digest:
-                changed.append(self._following(name, text, by=by, now_ms=now_ms, source="file", from_file=digest))
-        for name, saved in self.newest.items():
-            if name not in texts and saved.from_file and not saved.is_gone:
-                changed.append(self._gone(saved, by, now_ms))
-        return await self._write(changed)
-
-    def _checked_files(self) -> Mapping[str, str]:
-        texts = read_texts(self._config)
-        for name, text in texts.items():
-            self.check(name, text, str(self._config / FOLDER / f"{name}.yaml"))
-        return texts
-
-    def _following(
-        self, name: str, text: str, *, by: str, now_ms: int, source: Literal["file", "page"], from_file: str
-    ) -> SavedTemplate:
-        before = self._newest.get(name)
-        return SavedTemplate(name=name, version=before.version + 1 if before is not None else 1, id=uuid4().hex,
-                             text=text, by=by, at_ms=now_ms, source=source, from_file=from_file)  # fmt: skip
-
-    def _gone(self, saved: SavedTemplate, by: str, now_ms: int) -> SavedTemplate:
-        return msgspec.structs.replace(saved, version=saved.version + 1, id=uuid4().hex, text="", by=by, at_ms=now_ms,
-                                       from_file="", is_gone=True)  # fmt: skip
-
-    async def _write(self, new: Sequence[SavedTemplate]) -> list[SavedTemplate]:
-        """Write new versions. Returns those that count; of the others somebody else's came first."""
-        if not new:
-            return []
-        self._check_all(new)
-        await self._append((saved, encode_saved(saved)) for saved in new)
-        await self.look()
-        counted = [saved for saved in new if self._versions[saved.name][saved.version].head.id == saved.id]
-        forgotten = [saved for saved in new if saved not in counted]
-        for saved in counted:
-            forgotten += self.versions(saved.name)[MOST_VERSIONS:]
-        await self._append((saved, None) for saved in forgotten)
-        return counted
-
-    async def _append(self, records: Iterable[tuple[SavedTemplate, bytes | None]]) -> None:
-        partitions = self._log.partitions(TOPIC)
-        outgoing = [
-            Outgoing(f"{saved.name}/{saved.version}/{saved.id}".encode(), value,
-                     partition_of(saved.name.encode(), partitions))
-            for saved, value in records
-        ]  # fmt: skip
-        if outgoing:
-            await self._log.append(TOPIC, outgoing)
-
-    def _check_all(self, new: Iterable[SavedTemplate]) -> None:
-        """Whether all of them are few and small enough to be in memory.
-
-        Raises:
-            ConfigError: they are not.
-        """
-        kept = {**self._newest, **{saved.name: saved for saved in new}}
-        sizes = [len(saved.text.encode()) for saved in kept.values() if not saved.is_gone]
-        if len(sizes) > MOST_TEMPLATES:
-            raise ConfigError(FOLDER, f"there would be {len(sizes)} templates; at most {MOST_TEMPLATES}.",
-                              "Take some out.")  # fmt: skip
-        if sum(sizes) > LARGEST_TOGETHER_BYTES:
-            raise ConfigError(FOLDER, f"all together would have {sum(sizes):,} bytes; at most "
-                                      f"{LARGEST_TOGETHER_BYTES:,}.", "Take some out.")  # fmt: skip
-
-
-async def look_surely(templates: Templates) -> None:
-    """Read on, again and again while the log is busy or away."""
-    while True:
-        try:
-            await templates.look()
-            return
-        except LogBusy as error:
-            log.warning("log_not_answering", topic=TOPIC, error=str(error), again_in_s=LOOK_AGAIN_S)
-            await asyncio.sleep(LOOK_AGAIN_S)
+    def compile(self, saved: SavedTemplate) -> Template | ConfigError:
+        compiled = super().compile(saved)
+        return compiled if isinstance(compiled, ConfigError) else replace(compiled, version=str(saved.version))

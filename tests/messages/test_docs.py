@@ -33,7 +33,8 @@ from sinks.messages.templating import (
 )
 from streams.messages import FIRST_PAUSE_MS, LEASE_MS, LONGEST_PAUSE_MS, REMEMBER_S
 from streams.ordering import EXPIRES_MS
-from streams.templates import LARGEST_TOGETHER_BYTES, MOST_VERSIONS
+from streams.templates import LARGEST_TOGETHER_BYTES
+from streams.texts import MOST_VERSIONS
 from tests.messages.test_files import GOOD, read_text
 
 CONFIG = Path("config")

@@ -12,12 +12,13 @@ from config.settings import Settings
 from config.templates import FOLDER
 from schemas.errors import ConfigError, TidewireError
 from sinks.messages.rendering import Template
-from streams import templates as module
+from streams import texts as module
 from streams.channels import templates_of
 from streams.embedded import EmbeddedLog
 from streams.kafka import KafkaLog
 from streams.log import TP, LogBusy
-from streams.templates import TOPIC, Overtaken, Templates
+from streams.templates import Templates
+from streams.texts import Overtaken
 from streams.topics import create_topics
 from tests.kafka_broker import Kafka
 
@@ -191,13 +192,13 @@ async def test_what_is_wrong_is_not_saved(templates: Templates, name: str, text:
 
 
 async def test_all_that_is_in_memory_is_bounded(templates: Templates, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_TEMPLATES", 2)
+    monkeypatch.setattr(Templates, "most", 2)
     await templates.save("one", TEXT, by="ann", now_ms=1)
     await templates.save("two", TEXT, by="ann", now_ms=1)
 
     with pytest.raises(ConfigError, match="there would be 3 templates; at most 2"):
         await templates.save("three", TEXT, by="ann", now_ms=1)
-    monkeypatch.setattr(module, "LARGEST_TOGETHER_BYTES", 2 * len(TEXT))
+    monkeypatch.setattr(Templates, "largest_together_bytes", 2 * len(TEXT))
     with pytest.raises(ConfigError, match="all together would have"):
         await templates.save("two", TEXT + "# more\n", by="ann", now_ms=1)
     assert all(place.head.text == "" for kept in templates._versions.values() for place in kept.values())
@@ -256,10 +257,10 @@ async def test_all_versions_of_a_template_stand_in_one_partition(log: EmbeddedLo
     for number in range(6):
         await templates.save("hello", TEXT.replace("One", str(number)), by="ann", now_ms=number)
 
-    bounds = await log.bounds(TOPIC)
+    bounds = await log.bounds(Templates.topic)
 
     (held,) = [partition for partition, (first, end) in bounds.items() if end > first]
-    records = await log.read(TP(TOPIC, held), 0, 10)
+    records = await log.read(TP(Templates.topic, held), 0, 10)
     assert [(record.key or b"").split(b"/")[1] for record in records] == [b"1", b"2", b"3", b"4", b"5", b"6"]
 
 

@@ -14,7 +14,7 @@ from schemas.errors import ConfigError, TidewireError
 from schemas.templates import SavedTemplate
 from schemas.times import to_ms
 from sinks.messages.rendering import Template
-from streams.templates import Overtaken
+from streams.texts import Overtaken
 from web.dashboard.pages.segment_editor import Verdict, verdict_of
 from web.dashboard.pages.segments import BY, whole
 from web.dashboard.pages.templates import LONGEST_GIVEN, OF_MAIL, Tried, asked_by, tried

@@ -21,7 +21,7 @@ from schemas.errors import ConfigError
 from schemas.templates import SavedTemplate
 from schemas.times import to_ms
 from sinks.messages.rendering import Template
-from streams.templates import Overtaken
+from streams.texts import Overtaken
 from web.dashboard.pages.api import LONGEST_NAME, ApiError, answered, body_of_request
 from web.dashboard.pages.segments import whole
 from web.dashboard.pages.templates import lines_of, tried
