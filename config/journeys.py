@@ -149,7 +149,7 @@ def parse_journey(name: str, text: str, config: Path, zone: str, file: str = "")
     _check_messages(journey)
     _check_given(journey)
     if said.enter.schedule is not None:
-        _check_cron(journey, said.enter.schedule.cron, zone)
+        _check_cron(journey, said.enter.schedule.cron)
     return journey
 
 
@@ -313,19 +313,13 @@ def _check_given(journey: JourneyRead) -> None:
                                  "Take one of them out.")  # fmt: skip
 
 
-def _check_cron(journey: JourneyRead, cron: str, zone: str) -> None:
-    from datetime import UTC, datetime
-
-    from cronsim import CronSim, CronSimError  # only who schedules needs it
+def _check_cron(journey: JourneyRead, cron: str) -> None:
+    from processors.moments import check_cron  # only who schedules needs it
 
     try:
-        if len(cron.split()) != 5:
-            raise CronSimError("it has not five fields")
-        next(CronSim(cron, datetime.now(UTC)))
-    except (CronSimError, StopIteration) as error:
-        why = str(error) if str(error) else "there is no such moment"
-        raise _error(journey, ("enter", "schedule", "cron"), f"cannot be read: {why}; got {shown(cron)}.",
-                     "Write minute, hour, day, month and weekday, such as 0 9 * * mon.") from None  # fmt: skip
+        check_cron(cron)
+    except ValueError as error:
+        raise _error(journey, ("enter", "schedule", "cron"), f"cannot be read: {error}.") from None
 
 
 def _error(journey: JourneyRead, path: Place, what: str, mend: str = "") -> ConfigError:

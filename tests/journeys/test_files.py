@@ -164,8 +164,11 @@ def test_steps_follow_each_other_unless_they_say_otherwise(tmp_path: Path) -> No
     (BEGIN + "goal: {did: A, within: 3 days, message: remnd}\nsteps: [{step: remind, send: x}]",
      ':2: "goal.message" is "remnd", which is not a step of this journey that sends. Did you mean "remind"?'),
     ("enter:\n  schedule: {cron: 0 9 * *, segment: loyal}\nsteps: [{step: a, exit: b}]",
-     ':2: "enter.schedule.cron" cannot be read: it has not five fields; got 0 9 * *. '
-     'Write minute, hour, day, month and weekday, such as 0 9 * * mon.'),
+     ':2: "enter.schedule.cron" cannot be read: \'0 9 * *\' has 4 fields: write five, minute, hour, day, month and '
+     'weekday, such as 0 9 * * MON.'),
+    ("enter: {schedule: {cron: 0 9 31 2 *, segment: loyal}}\nsteps: [{step: a, exit: b}]",
+     ':1: "enter.schedule.cron" cannot be read: \'0 9 31 2 *\': day is \'31\'; write 1 to 31, as far as these months '
+     'go, or L for the last, or several as 1,3 or 1-5 or */2.'),
 ])  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(text: str, said: str, tmp_path: Path) -> None:
     assert refusal(text, tmp_path) == said
