@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.coupons import read_campaigns
+from schemas.conditions import InSegment
 from schemas.errors import ConfigError
 
 GOOD = """\
@@ -40,10 +41,11 @@ def test_a_file_says_what_a_campaign_is(folder: Path) -> None:
     assert read_campaigns(folder / "nowhere", "UTC") == {}
 
 
-def test_the_files_that_come_with_tidewire_are_right_and_give_nothing_by_themselves() -> None:
+def test_the_files_that_come_with_tidewire_are_right_and_give_by_themselves_what_a_journey_tells_of() -> None:
     for name, each in read_campaigns(Path("config"), "UTC").items():
         assert each.campaign.title["en"] and each.campaign.title["zh"] and each.campaign.about, name
-        assert each.when is None and each.campaign.most_codes, name
+        assert each.campaign.most_codes, name
+        assert each.when == (InSegment(segment="at_risk") if name == "win_back" else None), name
 
 
 def test_a_last_day_ends_at_midnight_of_the_time_zone(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from config.templates import MOST_TEMPLATES, parse_template, read_templates, read_texts
 from schemas.errors import ConfigError
 from sinks.messages.rendering import Template
+from sinks.messages.templating import CannotFill
 from streams.cli.app import app
 
 CONFIG = Path("config")
@@ -34,9 +35,14 @@ def read_text(text: str, folder: Path, name: str = "tried") -> Template:
 
 def test_the_files_that_come_with_tidewire_are_right_and_fill_in_for_who_is_barely_known() -> None:
     barely = {"profile": {"email": "a@example.com", "name": "", "locale": ""}, "orders": {}, "visits": {}}
+    hers = {"win_back": {"code": "BACK-7KXQ2M9TRC", "worth": 15, "unit": "%", "expires": "2026-03-01T00:00:00.000Z"}}
 
     for name, template in read_templates(CONFIG, "UTC").items():
-        message = template.render(barely, {"order_id": "1"})
+        of_coupon = any(asked.startswith("coupon.") for _, asked, _ in template.asked)
+        message = template.render(barely | ({"coupon": hers} if of_coupon else {}), {"order_id": "1"})
+        if of_coupon:
+            with pytest.raises(CannotFill, match=r"coupon\.win_back\.\w+ is missing"):
+                template.render(barely, {"order_id": "1"})
         assert message.text.strip(), name
         assert template.title["en"] and template.title["zh"] and template.about, name
 
