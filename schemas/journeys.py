@@ -186,7 +186,7 @@ class At(_Said):
     """A moment that is waited for: the next time of day, or a day that a trait says."""
 
     at: Clock | None = Field(None, description="A time of day; of a date 09:00 unless said.")
-    on: Annotated[tuple[Day, ...], Field(max_length=7)] = Field((), description="Of these weekdays alone.")
+    days: Annotated[tuple[Day, ...], Field(max_length=7)] = Field((), description="On these weekdays alone.")
     date: Path | None = Field(None, description="The day that this trait says.")
     calendar: Calendar = "solar"
     yearly: StrictBool = False
@@ -197,8 +197,8 @@ class At(_Said):
     def _is_one(self) -> At:
         if self.at is None and self.date is None:
             raise ValueError("say at, or date")
-        if self.date is not None and self.on:
-            raise ValueError("a date has its own weekday: leave out on")
+        if self.date is not None and self.days:
+            raise ValueError("a date has its own weekday: leave out days")
         if self.date is None and (self.days_before or self.yearly or self.calendar != "solar"):
             raise ValueError("days_before, yearly and calendar belong to a date")
         return self

@@ -100,7 +100,7 @@ def journey_schema() -> Schema:
     at = definitions["At"]
     no_date = {"days_before": {"const": 0}, "yearly": {"const": False}, "calendar": {"const": "solar"}}
     at["anyOf"] = [{"required": [name]} for name in ("at", "date")]
-    at |= {"if": {"required": ["date"]}, "then": {"properties": {"on": {"maxItems": 0}}},
+    at |= {"if": {"required": ["date"]}, "then": {"properties": {"days": {"maxItems": 0}}},
            "else": {"properties": no_date}}  # fmt: skip
     traits = definitions["Change"]["properties"]["traits"]["patternProperties"]
     for value in traits.values():  # null takes a trait away

@@ -46,10 +46,10 @@ exits:
   - {did: Cart Emptied, matching: cart_id}
 steps:
   - {step: pause, wait: 1 hour}
-  - {step: morning, wait: {at: 09:30, on: [mon, fri]}}
+  - {step: morning, wait: {at: 09:30, days: [mon, fri]}}
   - {step: evening, wait: {at: 21:30}}
   - {step: birthday, wait: {date: birthday, yearly: true, days_before: 2}}
-  - {step: remind, send: basket, from_event: {cart: cart_id}, given: {percent: 10}, refused: work}
+  - {step: remind, send: basket, from_event: {cart: cart_id}, given: {on: true}, refused: work}
   - {step: bought, wait_until: {did: Email Link Clicked, message: remind}, at_most: 2 days, otherwise: lot}
   - {step: which, branch: [{when: {segment: loyal}, then: work}]}
   - {step: lot, split: [{then: tell}, {then: work, weight: 3}]}
@@ -69,7 +69,8 @@ def test_a_journey_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert plain == journey.plain
     assert JourneyFile.model_validate(plain) == journey.said
     assert journey.said.steps[1].wait.at == "09:30" and journey.said.steps[2].wait.at == "21:30"
-    assert journey.said.steps[1].wait.on == ("mon", "fri"), "YAML 1.1 reads the key `on` as true"
+    assert journey.said.steps[1].wait.days == ("mon", "fri")
+    assert list(journey.said.steps[4].given) == ["on"], "YAML 1.1 reads the key `on` as true"
     assert journey.said.steps[9].update.traits == {"reminded": True, "plan": None}
     assert facts_of(journey.said) == {"cart_id": ("again", "once_per")}
 

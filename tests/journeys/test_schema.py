@@ -64,7 +64,7 @@ def test_what_the_code_takes_the_schema_takes(text: str, tmp_path: Path) -> None
     ENTER + "steps: [{step: A, send: b}]", ENTER + "steps: [{step: a, send: B}]",
     ENTER + "steps: [{step: a, send: b, given: {B: 1}}]", ENTER + "steps: [{step: a, send: b, given: {b: [1]}}]",
     ENTER + "steps: [{step: a, wait: 3 calendar days}]", ENTER + "steps: [{step: a, wait: {at: '9:00'}}]",
-    ENTER + "steps: [{step: a, wait: {on: [mon]}}]", ENTER + "steps: [{step: a, wait: {date: d, on: [mon]}}]",
+    ENTER + "steps: [{step: a, wait: {days: [mon]}}]", ENTER + "steps: [{step: a, wait: {date: d, days: [mon]}}]",
     ENTER + "steps: [{step: a, wait: {at: 09:00, days_before: 2}}]",
     ENTER + "steps: [{step: a, wait_until: {did: A}}]", ENTER + "steps: [{step: a, branch: []}]",
     ENTER + "steps: [{step: a, branch: [{when: {did: A}}]}]", ENTER + "steps: [{step: a, split: [{then: end}]}]",
