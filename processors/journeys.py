@@ -98,7 +98,7 @@ class Journeys(Processor[Inside]):
     tables = (Table("journey_runs", JourneyRow, ("run",), "Everybody's ways through journeys, from entry to exit."),)
     cases = (
         {"case": "who is in no journey shows none",
-         "events": [{"at": "2024-03-01", "event": "Order Completed", "properties": {"total": 12}}],
+         "events": [{"at": "2024-03-01", "event": "Message Failed", "properties": {"message_id": "another's"}}],
          "shows": {}, "rows": {"journey_runs": []}},
     )  # fmt: skip
 
@@ -121,7 +121,7 @@ class Journeys(Processor[Inside]):
         entered = dict(one.entered)
         for journey, theirs in other.entered.items():
             mine = entered.get(journey)
-            entered[journey] = theirs if mine is None else _both(mine, theirs)
+            entered[journey] = theirs if mine is None else both(mine, theirs)
         kept = sorted(entered, key=lambda name: (entered[name].last_ms, name))[-MOST_ENTERED:]
         ordered = sorted({*one.ordered, *other.ordered}, key=lambda each: (each.at_ms, each.id))[-MOST_ORDERED:]
         return Inside({**one.runs, **other.runs}, {name: entered[name] for name in kept}, ordered)
@@ -137,7 +137,7 @@ class Journeys(Processor[Inside]):
         return {"inside": inside, "entered": entered} if inside or entered else {}
 
 
-def _both(one: Entered, other: Entered) -> Entered:
+def both(one: Entered, other: Entered) -> Entered:
     newer, older = (one, other) if (one.last_ms, one.keys) >= (other.last_ms, other.keys) else (other, one)
     of_hour = newer.of_hour + (older.of_hour if older.hour_ms == newer.hour_ms else 0)
     keys = [*(key for key in older.keys if key not in newer.keys), *newer.keys]

@@ -188,8 +188,10 @@ class Profile(Processor[ProfileState]):
             _ = event.properties, event.context
 
     def apply(self, state: ProfileState, event: Event, person: Person, now_ms: int) -> Iterable[Effect]:
-        if is_no_deed(event):
-            return ()  # what was said to her is no sign of life, nor is what a machine did
+        if is_no_deed(event):  # what was said to her is no sign of life, nor is what a machine did
+            if event.type == "identify":  # a journey changed her traits
+                self._identify(state, event, person)
+            return ()
         at_ms, message_id = event.at_ms, event.message_id
         if not state.events:
             state.first_ms = state.last_ms = at_ms

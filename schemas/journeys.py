@@ -468,9 +468,10 @@ class Led(msgspec.Struct, kw_only=True, omit_defaults=True):
 # --- what is remembered of a person
 
 
-RunState = Literal["waits", "quiet", "held", "control", "after"]
-"""`waits` at its step; `quiet`: the message of its step waits for the end of quiet hours; `held`: its journey is
-paused; `control`: held out, only the goal is looked for; `after`: its steps are done, and so."""
+RunState = Literal["waits", "quiet", "slowed", "held", "control", "after"]
+"""`waits` at its step. `quiet`: its step comes when quiet hours end; `slowed`: a moment later, since too much happened
+at once; `held`: when its journey goes on, which is paused. `control`: held out, only the goal is looked for; `after`:
+its steps are done, and so."""
 
 
 class Run(msgspec.Struct, array_like=True):
@@ -487,6 +488,9 @@ class Run(msgspec.Struct, array_like=True):
         sent: ids of messages, by the step that sent them.
         since_ms: when she came to the step.
         ordered: how many messages it had sent; makes their ids differ.
+        by: what made her enter, see `Enter`.
+        left_ms, left_by: when its steps ended for her, and why; 0: they did not.
+        value: what the event of the goal was worth.
     """
 
     journey: str
@@ -502,6 +506,10 @@ class Run(msgspec.Struct, array_like=True):
     sent: dict[str, str] = {}
     since_ms: int = 0
     ordered: int = 0
+    by: str = ""
+    left_ms: int = 0
+    left_by: str = ""
+    value: float = 0.0
 
 
 class Entered(msgspec.Struct, array_like=True):

@@ -45,11 +45,14 @@ MACHINES: Mapping[str, str] = {
 }  # fmt: skip
 
 
+WORK = frozenset({"Ticket Created", "Task Created"})  # that a journey opened
+
+
 def is_no_deed(event: Event) -> bool:
-    """Whether an event tells what was done to her, or by a machine: no sign of life, and no visit."""
+    """Whether an event tells what was done to her, or of her, or by a machine: no sign of life, and no visit."""
     if event.source != SOURCE:
         return False
-    if event.event in OURS or event.event in TOLD:
+    if event.type == "identify" or event.event in OURS or event.event in TOLD or event.event in WORK:
         return True
     return event.event in (OPENED, CLICKED) and bool(event.properties.get(MACHINE))
 

@@ -56,6 +56,7 @@ class Judging:
         self.rules = processor.rules
         self.cuts: Mapping[str, Cuts] = {}
         self._asked: dict[str, list[TrackedSection]] = {}
+        self._changes: list[tuple[str, bool]] = []
 
     def use(self, definitions: bytes) -> None:
         """From here on judge by these definitions."""
@@ -70,6 +71,13 @@ class Judging:
             self._asked.clear()
         self.rules, self.cuts = compiled
         self._processor.rules = self.rules
+
+    def take_changes(self) -> list[tuple[str, bool]]:
+        """The segments that somebody joined (True) or left since this was last asked."""
+        if not self._changes:
+            return []
+        taken, self._changes = self._changes, []
+        return taken
 
     def learn(self, part: Part, memories: bytes) -> None:
         """Add what ClickHouse knows of the events of a part."""
@@ -184,6 +192,12 @@ class Judging:
         self, key: str, customer: Customer, names: Sequence[str], now_ms: int, why: Mapping[str, Any], out: Outbox
     ) -> int:
         customer.judged_ms = now_ms
+        view = self.view(customer, now_ms)
+        self._settle(key, customer, self.rules.judge(view, names), now_ms, why, out)
+        return view.due_ms
+
+    def view(self, customer: Customer, now_ms: int) -> View:
+        """Somebody as conditions see her now."""
         known: dict[str, Any] = {}
 
         def attribute(name: str) -> Any:
@@ -192,9 +206,7 @@ class Judging:
                 known[name] = at_path(self._shown(customer, processor, field), path)
             return known[name]
 
-        view = View(self.rules.view_of(self._memories(customer)), attribute, set(customer.segments), now_ms)
-        self._settle(key, customer, self.rules.judge(view, names), now_ms, why, out)
-        return view.due_ms
+        return View(self.rules.view_of(self._memories(customer)), attribute, set(customer.segments), now_ms)
 
     def _shown(self, customer: Customer, processor: str, field: str) -> Any:
         """What a processor, or the stage itself, shows of a person under a name; None: nothing."""
@@ -210,6 +222,7 @@ class Judging:
         out: Outbox,
     ) -> None:  # fmt: skip
         """Write down who joined and who left."""
+        self._changes += changes
         for name, is_in in changes:
             version = self.rules.version_of(name)
             if is_in:

@@ -65,6 +65,7 @@ from streams.identity import (
     pay_debts,
     since_here,
 )
+from streams.leading import leading_for
 from streams.lines import CUSTOMERS, MESSAGES
 from streams.log import Outgoing, Record, partition_of
 from streams.metrics import TIMED_ONE_OF
@@ -129,6 +130,7 @@ class CustomerStage:
         self._companies = Companies(fold)
         self._giving = giving or Giving()
         self._judging = judging_for(fold, self._giving)
+        self._leading = leading_for(fold, self._judging)
 
     def handle(
         self, records: Sequence[Record], customers: States[Customer], out: Outbox, limit: DeadLetterLimit
@@ -149,7 +151,7 @@ class CustomerStage:
     ) -> int:  # fmt: skip
         self._limit = limit
         if self._judging is not None:
-            self._judging.use(customers.get(RULES_KEY).definitions)
+            self._use(customers.get(RULES_KEY).definitions)
         for handled, record in enumerate(records, 1):
             try:
                 if record.headers and is_internal(record.headers):
@@ -164,6 +166,13 @@ class CustomerStage:
             if limit.why:
                 return handled
         return len(records)
+
+    def _use(self, definitions: bytes) -> None:
+        if self._judging is not None:
+            self._judging.use(definitions)
+            self._judging.take_changes()  # of a record on which a processor failed
+        if self._leading is not None:
+            self._leading.use(definitions)
 
     def next_due_ms(self, customer: Customer) -> int:
         """When the earliest timer of a person is due; 0 where there is none."""
@@ -312,7 +321,17 @@ class CustomerStage:
             self._companies.look(key, customer, out)
         if self._judging is not None:
             self._judging.after_event(key, customer, event, asked, out)
+        self._lead(key, customer, event.received_ms, out)
+        if self._leading is not None:
+            self._leading.after_event(key, customer, part_key, event, out)
         self._giving.after_event(key, customer, event, out)
+
+    def _lead(self, key: str, customer: Customer, now_ms: int, out: Outbox) -> bool:
+        """Tell journeys which segments she joined or left. Returns whether anything of hers changed."""
+        changes = self._judging.take_changes() if self._judging is not None else []
+        if not changes or self._leading is None:
+            return False
+        return self._leading.after_segments(key, customer, changes, now_ms, out)
 
     def _was_applied_before(self, part: Part, event: Event) -> bool:
         """Whether an earlier attempt of a re-driven event was applied after all: its client had mended it too."""
@@ -399,6 +418,7 @@ class CustomerStage:
                 if self._companies.on_account(customer, message):
                     if self._judging is not None:
                         self._judging.after_account(key, customer, out)
+                        self._lead(key, customer, out.at_ms, out)
                     customers.show(key)
                 return
             case Prepare():
@@ -409,8 +429,7 @@ class CustomerStage:
                 return
             case Define():
                 customer.definitions = bytes(message.definitions)
-                if self._judging is not None:
-                    self._judging.use(customer.definitions)
+                self._use(customer.definitions)
                 return
             case Sweep():
                 self._sweep(message, record, customers, out)
@@ -420,6 +439,9 @@ class CustomerStage:
             self._companies.look(key, customer, out)
             if self._judging is not None:
                 self._judging.everything(key, customer, out.at_ms, {"why": str(message.__struct_config__.tag)}, out)
+                is_shown |= self._lead(key, customer, out.at_ms, out)
+            if self._leading is not None:
+                is_shown |= self._leading.after_merge(key, customer, out)
         if (is_shown and customer.company is None) or customer.rfm != scores:
             customers.show(key)
 
@@ -482,6 +504,10 @@ class CustomerStage:
                 self._judging.everything(key, customer, at_ms, {"why": "time", "due": to_iso(due_ms)}, out)
             elif 0 < customer.judged_due_ms <= at_ms:
                 self._judging.on_time(key, customer, at_ms, out)
+            is_led = self._lead(key, customer, at_ms, out)
+            if self._leading is not None:
+                self._leading.on_due(key, customer, at_ms, out)
+            return is_told or is_led
         return is_told
 
     # --- messages
@@ -540,7 +566,8 @@ class CustomerStage:
         out.begin(message.origin or record, record.timestamp_ms)
         if behind:
             out.send(Sweep(to=RULES_KEY, origin=out.origin, at_ms=message.at_ms, sweep=message.sweep,
-                           after=max(message.after, message.until), until=behind[-1]), record.partition)  # fmt: skip
+                           journey=message.journey, after=max(message.after, message.until),
+                           until=behind[-1]), record.partition)  # fmt: skip
         else:
             out.decide(RULES_KEY, "segments", Decision("swept", message.sweep, {"partition": record.partition}))
 
@@ -564,10 +591,16 @@ class CustomerStage:
                 continue
             out.speak(key, record.offset)
             out.begin(message.origin or record, record.timestamp_ms)
-            scores, is_changed = customer.rfm, self._judging.forget_others(customer)
-            if self._judging.everything(key, customer, record.timestamp_ms, {"why": "definition"}, out) or is_changed:
+            scores, is_changed, is_led = customer.rfm, False, False
+            if not message.journey:
+                is_changed = self._judging.forget_others(customer)
+                is_changed |= self._judging.everything(key, customer, record.timestamp_ms, {"why": "definition"}, out)
+                is_led = self._lead(key, customer, record.timestamp_ms, out)
+            if self._leading is not None:
+                is_led |= self._leading.swept(key, customer, message, record.timestamp_ms, out)
+            if is_changed or is_led:
                 self._step(key, customer, record.offset, customers)
-            if customer.rfm != scores:
+            if customer.rfm != scores or is_led:
                 customers.show(key)
 
 

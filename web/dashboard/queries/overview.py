@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from schemas.messages import CLICKED, MACHINE, OPENED, OURS, SOURCE
+from schemas.coupons import TOLD
+from schemas.messages import CLICKED, MACHINE, OPENED, OURS, SOURCE, WORK
 from schemas.times import to_ms
 from web.dashboard.ranges import RANGES, Range, RangeName, between, span_of, steps_of, whole
 
@@ -23,9 +24,9 @@ SELECT count() AS events, min(timestamp) AS first, max(timestamp) AS last
 FROM events FINAL WHERE workspace = {workspace:String}
 """
 
-# As `schemas.messages.is_no_deed`: what was said to her, and what a machine did with it.
-_TOLD = ", ".join(repr(name) for name in sorted(OURS))
-DEED = (f"NOT (source = '{SOURCE}' AND (event IN ({_TOLD}) "
+# As `schemas.messages.is_no_deed`: what was said to her or of her, and what a machine did with it.
+_TOLD = ", ".join(repr(name) for name in sorted(OURS | TOLD | WORK))
+DEED = (f"NOT (source = '{SOURCE}' AND (type = 'identify' OR event IN ({_TOLD}) "
         f"OR (event IN ('{OPENED}', '{CLICKED}') AND toString(properties.{MACHINE}) != '')))")  # fmt: skip
 
 # One pass over both stretches. `period` is 1 for this one, 0 for the one before.
