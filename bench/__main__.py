@@ -34,6 +34,7 @@ PARTS = {
                 "--only outbox,smtp,webhook",
     "whole_way": "from HTTP to rows in ClickHouse; --only embedded,kafka",
     "rfm": "RFM groups of real customers beside a plain pandas computation; needs --data",
+    "lift": "how often the interval of lift is wrong over 1,000 simulated experiments, looked at every day",
     "log": "records per second into and out of the log; --only embedded,kafka",
 }  # fmt: skip
 OF_DATA = frozenset({"rfm"})  # parts that need --data; without it a run of all leaves them out
