@@ -62,6 +62,7 @@ from schemas.journeys import (
     QuietHours,
     Schedule,
     SendStep,
+    SplitStep,
     WaitUntilStep,
     Work,
 )
@@ -148,6 +149,7 @@ def parse_journey(name: str, text: str, config: Path, zone: str, file: str = "")
     _check_event(journey)
     _check_messages(journey)
     _check_given(journey)
+    _check_splits(journey)
     if said.enter.schedule is not None:
         _check_cron(journey, said.enter.schedule.cron)
     return journey
@@ -311,6 +313,13 @@ def _check_given(journey: JourneyRead) -> None:
                 if name in step.given:
                     raise _error(journey, ("steps", place, "from_event", name), "is said by given, too.",
                                  "Take one of them out.")  # fmt: skip
+
+
+def _check_splits(journey: JourneyRead) -> None:
+    for place, step in enumerate(journey.said.steps):
+        if isinstance(step, SplitStep) and step.learns and journey.said.goal is None:
+            raise _error(journey, ("steps", place, "learns"), "is of what reaches the goal, and there is none.",
+                         "Write goal, or take it out.")  # fmt: skip
 
 
 def _check_cron(journey: JourneyRead, cron: str) -> None:

@@ -21,7 +21,7 @@ HERE = "http://127.0.0.1:8088"
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    (found,) = re.findall(rf"```{language}\n(.*?)```", README.partition("## Let things happen")[0], re.DOTALL)
     return str(found)
 
 

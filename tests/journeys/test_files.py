@@ -153,6 +153,8 @@ def test_steps_follow_each_other_unless_they_say_otherwise(tmp_path: Path) -> No
      ':2: step "a", "times" is for a go that leads back, and says how often. Take it out.'),
     (BEGIN + "steps: [{step: a, go: b, then: b}, {step: b, exit: x}]",
      ':2: step "a", "then" is for a go that leads back, and says how often. Take it out.'),
+    (BEGIN + "steps: [{step: a, split: [{then: end}, {then: end}], learns: true}]",
+     ':2: step "a", "learns" is of what reaches the goal, and there is none. Write goal, or take it out.'),
     # what belongs to an event
     ("enter: {joined: loyal}\nagain: {once_per: cart_id}\nsteps: [{step: a, exit: b}]",
      ':2: "again.once_per": there is no event that she entered by; enter is joined. '

@@ -41,7 +41,8 @@ TAKEN = [
     "enter: {schedule: {cron: 0 9 * * 1, segment: loyal}}\nwhen: {did: A, within: 3 calendar days}\n" + STEPS,
     ENTER + "goal: {did: A, where: {price: {at_least: 5}}, within: 7 days, leaves: false}\n" + STEPS,
     ENTER + "steps: [{step: a, wait_until: {left: loyal}, at_most: 2 weeks}, {step: b, exit: ''}]",
-    ENTER + "steps: [{step: a, split: [{then: b}, {then: end, weight: 0.5}], learns: true}, {step: b, exit: x}]",
+    ENTER + "goal: {did: A, within: 1 day}\n"
+            "steps: [{step: a, split: [{then: b}, {then: end, weight: 0.5}], learns: true}, {step: b, exit: x}]",
 ]
 
 
