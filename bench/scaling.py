@@ -28,7 +28,7 @@ from tests.faults.watch import Progress, Watch
 from tests.kafka_broker import Kafka, missing
 
 BACKLOG, QUICK_BACKLOG = 2_500_000, 5_000
-QUICK_COMING = 500  # each time that `Trickle` looks; a quick run has no backlog that lasts
+QUICK_COMING = 60  # each time that `Trickle` looks; a quick run has no backlog that lasts
 PERSONS = 20_000
 SECONDS, QUICK_SECONDS = 15.0, 1.0
 SETTLING = 0.2  # of these seconds pass after a change, before the clock runs

@@ -69,6 +69,7 @@ MOST_KEPT = 4 * MOST_RUNS  # runs of one person, with those of which only the go
 MOST_ENTRIES_AN_HOUR = 20  # of one person into one journey: one that makes her enter itself does not run away
 CALL_EXPIRES_MS = 7 * DAY_MS
 DATE_AT = "09:00"
+LONGEST_KEY = 64  # characters of a value of `once_per` that is kept as it is
 ACTIVE = ("waits", "quiet", "slowed", "held")
 _CONTEXT = msgspec.Raw(b'{"library":{"name":"tidewire"}}')
 
@@ -136,7 +137,7 @@ class Turn:
             event: that makes her enter.
         """
         known = self._leading.entered(self._customer, plan.name)
-        if once and known is not None and once in known.keys:
+        if once and known is not None and _short(once) in known.keys:
             return
         if why := self._why_not(plan, known, key):
             self._decision("not_entered", plan.name, {"version": plan.version, "why": why, "by": by, **cause})
@@ -149,7 +150,7 @@ class Turn:
                   facts=plan.facts_of(event) if event is not None else {})  # fmt: skip
         state.runs[id_] = run
         way = Way(part_key, part, state, id_, run, plan)
-        self._remember(state, plan.name, [each for each in (key, once) if each])
+        self._remember(state, plan.name, [_short(each) for each in (key, once) if each])
         facts: dict[str, Any] = {"by": by, "control": bool(control), **({"held_out_by": control} if control else {}),
                                  **({"key": key} if key else {}), **cause}  # fmt: skip
         self._tell(way, "entered", facts)
@@ -167,7 +168,7 @@ class Turn:
         if isinstance(again, Again) and again.once_per is not None:
             if key is None:
                 return "no_key"
-            if known is not None and key in known.keys:
+            if known is not None and _short(key) in known.keys:
                 return "again"
         elif any(way.run.journey == plan.name for way in inside):
             return "inside"
@@ -632,6 +633,11 @@ def _is_change(asked: object, name: str, is_in: bool) -> bool:
 def _share(*of: str) -> float:
     """From 0 to 1, the same for the same."""
     return int(effect_id(*of)[:13], 16) / 16**13
+
+
+def _short(key: str) -> str:
+    """Of what is only ever compared, no more than is needed: it is anybody's text."""
+    return key if len(key) <= LONGEST_KEY else effect_id(key)
 
 
 def _hour(at_ms: int) -> int:
