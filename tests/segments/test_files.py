@@ -33,3 +33,10 @@ def test_what_is_wrong_is_said_with_its_line(text: str, said: str) -> None:
 def test_what_is_no_yaml_at_all_is_refused_too(text: str) -> None:
     with pytest.raises(ConfigError, match=r"seen\.yaml"):
         parse_segment("seen", text)
+
+
+def test_a_time_of_day_is_a_text_and_so_is_a_key_that_looks_like_a_truth() -> None:
+    """YAML 1.1 reads the first as 1290, the second as `true`; who writes YAML in an editor means neither."""
+    when = parse_segment("late", "when: {did: Shop Opened, where: {at: 21:30, on: monday}}").when
+
+    assert [(each.property, each.asked[1]) for each in when.where] == [("at", "21:30"), ("on", "monday")]
