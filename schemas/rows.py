@@ -58,7 +58,12 @@ class Portrait(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class LedgerLine(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One decision about a person, with its cause. `cause` is the input record's id: `topic-partition@offset`."""
+    """One decision about a person, with its cause.
+
+    Attributes:
+        id: of the line; those of one cause sort by it in the order in which they were decided.
+        cause: the input record's id, `topic-partition@offset`.
+    """
 
     id: str
     workspace: str

@@ -34,6 +34,14 @@ def effect_id(*parts: object) -> str:
     return blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+def _line_id(number: int, *of: str) -> str:
+    """Of a line of the ledger. What one record caused sorts by it in the order in which it was decided.
+
+    One record may cause messages to several keys, and several to one: with each it is decided anew.
+    """
+    return f"{min(number, 0xFFFF):04x}{effect_id(*of, number)[:28]}"
+
+
 def _no_key(values: object) -> None:
     """The key of a table that has one row a person."""
 
@@ -91,8 +99,7 @@ class Outbox:
         cause = self.origin, self._way
         self._decided[cause] += 1
         line = LedgerLine(
-            # One record may cause messages to several keys, and several to one: with each it is decided anew.
-            id=effect_id(*cause, self._by, processor, self._decided[cause]),
+            id=_line_id(self._decided[cause], *cause, self._by, processor),
             workspace=person.partition("/")[0], person=person, at=from_ms(self._at_ms), processor=processor,
             kind=decision.kind, about=decision.about, cause=self.origin, facts=decision.facts,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands that ask: `sql`, `person`, `rejected`. They ask the running process, else they open the data folder."""
+"""Commands that ask: `sql`, `person`, `why` and `rejected`: of the running process, or else of the data folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ LetterId = Annotated[str, typer.Argument(metavar="ID", help="Id of the dead lett
 def register(app: typer.Typer) -> None:
     app.command(short_help="Ask ClickHouse.")(sql)
     app.command(short_help="Everything about one person.")(person)
+    app.command(short_help="Why somebody got a message, or did not.")(why)
     rejected = typer.Typer(help="What was refused, and why.", no_args_is_help=True)
     rejected.command("list")(list_rejected)
     rejected.command("show")(show_rejected)
@@ -107,6 +108,36 @@ def person(
         print(as_json_line(found))
     else:
         print_person(found)
+
+
+# --- why
+
+
+def why(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="A person key, a user id, an anonymous id or an "
+                                          "e-mail address.")],
+    about: Annotated[str, typer.Argument(metavar="JOURNEY|MESSAGE", help="Name of a journey, id of a message, or name "
+                                         "of a template; template:NAME where a journey has the same name.")],
+    as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
+) -> None:  # fmt: skip
+    """Why somebody got something of a journey, or did not: one sentence, and each step that led to it.
+
+    Exit code 1: there is no such person, journey or message.
+    """
+    from streams.cli.question import ask
+    from streams.cli.show import as_json_line, cell
+
+    settings = settings_of(data=data, config=config, log=log, analytics=analytics)
+    answer = ask(settings, lambda api: api.get("/api/why", person=person, about=about))
+    if as_json:
+        print(as_json_line(answer))
+        return
+    print(cell(answer["says"]))
+    for line in answer["lines"]:
+        cause = f"  [{cell(line['cause'])}]" if line["cause"] else ""
+        print(f"  {cell(line['when'])}  {cell(line['says'])}{cause}")
+    for other in answer["also"]:
+        print(f"There is another of that name: tidewire why {cell(person)} {cell(other)}", file=sys.stderr)
 
 
 # --- rejected

@@ -50,6 +50,19 @@ def test_a_message_is_sent_listed_and_shown(up: Up) -> None:
     assert shown.out.rstrip().endswith("Hello ada@example.com")
 
 
+def test_why_somebody_got_a_message_is_told(up: Up) -> None:
+    id_ = up.ask("message", "send", "note", "--to", "ada", "--wait", "30").out.partition("(")[2].partition(")")[0]
+    told, as_json = up.ask("why", "ada@example.com", id_), up.ask("why", "ada", "note", "--json").json
+    none = up.ask("why", "ada", "nothing")
+
+    answer, line = told.out.splitlines()
+    assert answer.startswith(f"note, message {id_}: it was sent at ")
+    assert answer.endswith(" to ada@example.com by outbox.")
+    assert "note was ordered for her at " in line and "by cli" in line
+    assert as_json["kind"] == "template" and as_json["lines"][-1]["facts"] == {"message": id_}
+    assert none.code == 1 and "There is no journey, no template and no message called nothing." in none.err
+
+
 def test_what_is_not_sent_says_why_and_fails(up: Up) -> None:
     done = up.ask("message", "send", "offer", "--to", "ada", "--wait", "30")
 

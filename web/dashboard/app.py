@@ -46,6 +46,7 @@ from web.dashboard.pages import (
     template_editor,
     templates,
     templates_api,
+    why_api,
 )
 from web.dashboard.queries.commerce import UNKNOWN_TABLE
 from web.dashboard.site import STATIC, Site
@@ -140,6 +141,7 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                 routes=[
                     Route("/status", api.status),
                     Route("/person", api.person),
+                    Route("/why", why_api.why),
                     Route("/rejected", api.rejected),
                     Route("/rejected/redrive", api.redrive_letters, methods=["POST"]),
                     Route("/rejected/{id}", api.letter),

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, Response
 from config.settings import Settings
 from schemas.sentences import sentence_of
 from streams.definitions import Progress
+from streams.journeys import Journeys
 from streams.log import Log
 from streams.redrive import Check
 from streams.templates import Templates
@@ -60,10 +61,14 @@ class Site:
         self.now = now
         self.segments = Segments(log, analytics, settings, now, progress)
         self.templates = Templates(log, settings)  # of messages
+        self.journeys = Journeys(log, settings, self.templates, self._segments_there)
         self.drafts: OrderedDict[str, str] = OrderedDict()  # mails of templates that were not saved, by their digest
         self.open_streams = 0  # of live pages
         self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
         self._pages = _environment()
+
+    async def _segments_there(self) -> Collection[str]:
+        return (await self.segments.known()).wanted
 
     @property
     def workspace(self) -> str:

@@ -13,6 +13,7 @@
     …    /api/segments…                               see segments_api.py
     …    /api/templates…                              see templates_api.py
     …    /api/coupons…                                see coupons.py
+    GET  /api/why?person=KEY&about=NAME               see why_api.py
 
 An answer of 200 has what was asked for; any other `{"error": "one line for a person"}`.
 """
