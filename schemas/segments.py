@@ -69,6 +69,45 @@ class Cuts(msgspec.Struct, tag="rfm", kw_only=True, frozen=True):
         return other is not None and msgspec.structs.replace(other, at_ms=self.at_ms, customers=self.customers) == self
 
 
+class SavedLimits(msgspec.Struct, tag="limits", kw_only=True, frozen=True):
+    """What holds for the messages of all journeys: `schemas.journeys.Limits`, as plain values; by whom and when."""
+
+    limits: Any
+    by: str
+    at_ms: int
+
+
+class Told(msgspec.Struct, tag="led", kw_only=True, frozen=True):
+    """What partitions were told of journeys last.
+
+    Attributes:
+        zone: the time zone in which days began.
+        asks_everybody: everybody is looked at after it.
+        is_settled: all of it was done. Else it is done again.
+    """
+
+    led: Led
+    zone: str
+    at_ms: int
+    asks_everybody: bool = False
+    is_settled: bool = False
+
+
+class Fired(msgspec.Struct, tag="fired", kw_only=True, frozen=True):
+    """At which moment everybody was last asked into a journey that a date or a schedule lets people enter.
+
+    Attributes:
+        entry: the moments that were meant, as a cron line and a time zone.
+        at_ms: that moment, or when the journey was first seen.
+        sweep: as what they were asked; empty: they were not, as it was first seen then, or not live.
+    """
+
+    journey: str
+    entry: str
+    at_ms: int
+    sweep: str = ""
+
+
 class Definitions(msgspec.Struct, kw_only=True):
     """All of them that matter to the people of a partition, and the time zone in which days begin. JSON.
 
@@ -100,8 +139,11 @@ class Definition:
     about: str = ""
 
 
+Noted = Said | Cuts | SavedLimits | Told | Fired
+"""What stands in topic `definitions`."""
+
 encode_said = msgspec.json.Encoder(order="sorted").encode
-decode_said = msgspec.json.Decoder(Said | Cuts).decode
+decode_said = msgspec.json.Decoder(Noted).decode
 encode_definitions = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder(Definitions).decode
 

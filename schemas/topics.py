@@ -13,7 +13,7 @@ from schemas.journeys import SavedJourney, Steering
 from schemas.messages import Mailbox, OfMessages
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
-from schemas.segments import Cuts, Said
+from schemas.segments import Noted
 from schemas.templates import SavedTemplate
 from schemas.times import DAY_MS
 
@@ -64,9 +64,11 @@ TOPICS: dict[str, Topic] = {
               "here can work out codes, as whoever can read `events` can read them."),
         Topic("coupons", "what the state is of", CouponState, "msgpack", None, True,
               "Campaigns, codes and who has which: the changelog of the stage of coupons."),
-        Topic("definitions", "segment and version", Said | Cuts, "json", None, False,
+        Topic("definitions", "segment and version", Noted, "json", None, False,
               "Every version of every segment, and under `NAME/live` the one that people are judged by; "
-              "under `WORKSPACE/rfm` where the fifths of RFM meet."),
+              "under `WORKSPACE/rfm` where the fifths of RFM meet; under `led` what partitions were last told of "
+              "journeys, under `limits` what holds for all of them, under `JOURNEY/fired` when people were last "
+              "asked into it."),
         Topic("templates", "template, version and id", SavedTemplate, "json", None, False,
               "Every version of every template of messages, the newest 200 of each; all of one template are in one "
               "partition, and of two of the same version the first counts."),

@@ -11,6 +11,9 @@ A new version does not count at once, for nobody remembers yet what it asks for.
 
 After a crash the first three, or the last two, happen again: definitions are replaced as a whole, what is remembered
 twice counts once, and who is judged twice is where she was.
+
+What partitions are told of journeys (`streams.leads`) goes the same way: what their conditions ask for is remembered
+and looked up first, and a note under `led` takes the place of the fourth step.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -33,11 +36,24 @@ from processors.values import zone_named
 from schemas.conditions import canonical, leaves_of, read_condition
 from schemas.errors import TidewireError
 from schemas.internal import HEADERS, Backfill, Define, Sweep, encode_internal
+from schemas.journeys import Led, Limits
 from schemas.keyed import encode_state
 from schemas.rejected import decode_rejected
-from schemas.segments import Cuts, Definition, Definitions, Said, decode_said, encode_definitions, encode_said
+from schemas.segments import (
+    Cuts,
+    Definition,
+    Definitions,
+    Fired,
+    Said,
+    SavedLimits,
+    Told,
+    decode_said,
+    encode_definitions,
+    encode_said,
+)
 from schemas.times import MINUTE_MS
 from streams.lag import STAGE_GROUP, until_handled, until_past, until_stored
+from streams.leads import Leads, asks_everybody, conditions_told
 from streams.lines import EVENTS
 from streams.log import TP, Log, Outgoing
 from streams.rfm import look_up
@@ -52,6 +68,8 @@ Each = TypeVar("Each")
 
 TOPIC = "definitions"
 LIVE = "live"
+LED = "led"
+LIMITS = "limits"
 LOOK_EVERY_S = 0.5
 AGAIN_AFTER_S = 5.0
 LOOK_UP_EVERY_S = 30.0
@@ -75,6 +93,9 @@ class Known:
         live: the version that people are judged by.
         versions: every version there was, by name and number.
         cuts: of RFM, by workspace.
+        told: what partitions were last told of journeys; None: nothing ever.
+        limits: what holds for the messages of all journeys, as plain values.
+        fired: when people were last asked into journeys that a clock lets them enter, by journey.
     """
 
     def __init__(self, log_: Log) -> None:
@@ -84,6 +105,9 @@ class Known:
         self.live: dict[str, Said] = {}
         self.versions: dict[str, dict[int, Said]] = {}
         self.cuts: dict[str, Cuts] = {}
+        self.told: Told | None = None
+        self.limits: Any = {}
+        self.fired: dict[str, Fired] = {}
 
     async def look(self) -> None:
         """Read on."""
@@ -102,6 +126,12 @@ class Known:
         said = decode_said(value)
         if isinstance(said, Cuts):
             self.cuts[said.workspace] = said
+        elif isinstance(said, Told):
+            self.told = said
+        elif isinstance(said, SavedLimits):
+            self.limits = said.limits
+        elif isinstance(said, Fired):
+            self.fired[said.journey] = said
         elif key == f"{said.name}/{LIVE}":
             self.live[said.name] = said
         else:
@@ -205,6 +235,23 @@ async def take_over(log_: Log, files: Mapping[str, Definition], *, by: str, now_
     return changed
 
 
+async def segment_names(log_: Log) -> set[str]:
+    """Which segments there are to be."""
+    known = Known(log_)
+    await known.look()
+    return set(known.definitions)
+
+
+async def take_over_limits(log_: Log, limits: Limits, *, by: str, now_ms: int) -> None:
+    """Write down what holds for the messages of all journeys, where it is something else than before."""
+    known = Known(log_)
+    await known.look()
+    plain = limits.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if plain != known.limits:
+        saved = SavedLimits(limits=plain, by=by, at_ms=now_ms)
+        await log_.append(TOPIC, [Outgoing(LIMITS.encode(), encode_said(saved))])
+
+
 def _gone(said: Said, by: str, now_ms: int) -> Said:
     return msgspec.structs.replace(
         said, version=said.version + 1, by=by, at_ms=now_ms, is_gone=True, from_file="", is_live=False
@@ -223,59 +270,132 @@ async def _write(log_: Log, saids: Sequence[Said], *, is_live: bool = False) -> 
 
 @dataclass
 class Progress:
-    """How far a new version is, for the page: what is done now, and of how many people."""
+    """How far new versions of segments and journeys are, for the page: what is done now, and of how many people."""
 
     names: tuple[str, ...] = ()
     step: str = ""
     done: int = 0
     of: int = 0
     errors: list[str] = field(default_factory=list)
+    journeys: tuple[str, ...] = ()
 
 
 class Coordinator:
-    """Makes the newest versions live, all that wait together."""
+    """Makes the newest versions live, all that wait together.
 
-    def __init__(self, log_: Log, analytics: Analytics, *, zone: str, rfm_minutes: int) -> None:
+    Args:
+        leads: says what partitions are to be told of journeys; None: nothing.
+
+    Attributes:
+        in_force: what they were told, once all of them were.
+    """
+
+    def __init__(
+        self, log_: Log, analytics: Analytics, *, zone: str, rfm_minutes: int, leads: Leads | None = None
+    ) -> None:
         self._log = log_
         self._analytics = analytics
         self._zone = zone
         self._rfm_every_ms = rfm_minutes * MINUTE_MS
+        self._leads = leads
         self.known = Known(log_)
         self.progress = Progress()
+        self.in_force = Led()
+        self._coming: list[Said] = []
+        self._steer_at_s = 0.0
 
     async def run(self) -> None:
         look_up_at_s = 0.0
         while True:
             try:
-                await self.known.look()
-                if self.known.pending(self._zone):
-                    await self.make_live()
+                await self.go_on()
                 if time.monotonic() >= look_up_at_s:
                     look_up_at_s = time.monotonic() + LOOK_UP_EVERY_S
                     await self.look_up_cuts()
+                    if self._leads is not None:
+                        await self._leads.look_up(self.known.told, time.time_ns() // 1_000_000)
                 await asyncio.sleep(LOOK_EVERY_S)
             except TidewireError as error:
                 log.warning("segments_wait", error=str(error), segments=sorted(self.known.pending(self._zone)))
                 self.progress.errors = [str(error)]
                 await asyncio.sleep(AGAIN_AFTER_S)
 
-    async def make_live(self) -> None:
-        """Bring what is pending into force."""
-        pending, new = self.known.pending(self._zone), self.known.new(self._zone)
-        self.progress = Progress(tuple(sorted(pending)), "remembering")
+    async def go_on(self) -> None:
+        """Look for what is new, and bring it into force."""
+        known = self.known
+        await known.look()
+        await self._steer()
+        led = await self._leads.news(known.told, known.limits, self._zone) if self._leads is not None else None
+        if led is not None or known.pending(self._zone) or (known.told is not None and not known.told.is_settled):
+            await self.make_live(led)
+        elif known.told is not None:
+            self.in_force = known.told.led
+
+    async def make_live(self, led: Led | None = None) -> None:
+        """Bring what is pending into force, and what people are led by from now on; None: as before."""
+        pending, new, told = self.known.pending(self._zone), self.known.new(self._zone), self.known.told
+        before = told.led.journeys if told is not None else []
+        changed = {each.name for each in led.journeys if each not in before} if led is not None else set()
+        self.progress = Progress(tuple(sorted(pending)), "remembering", journeys=tuple(sorted(changed)))
         live = [said for said in self.known.live.values() if not said.is_gone]
+        remembered = conditions_told(told.led, told.zone) if told is not None else []
         coming = [said for said in new.values() if not said.is_gone]
-        lacking = _lacking(live, coming, self._zone)
+        if led is not None:
+            coming += conditions_told(led, self._zone)
+        lacking = _lacking([*live, *remembered], coming, self._zone)
+        self._coming = coming if lacking else []
         if lacking:
-            remembered = [definition_of(said, is_live=False) for said in coming]
-            await until_past(self._log, await self._define([*map(definition_of, live), *remembered]))
+            await until_past(self._log, await self._define())
             await self._backfill(lacking)
         # From here on there is no way back: a process that dies begins at this point again.
         await self._note(new.values(), is_settled=False)
-        await self._judge_everybody()
+        if led is not None and self._leads is not None:
+            await self._note_led(self._leads.steered(led, self.known.limits), self._zone)  # reading the past takes long
+        self._coming = []
+        await (self._judge_everybody() if pending else self._define())
         await self._note([self.known.live[name] for name in pending], is_settled=True)
+        await self._settle_led()
         self.progress = Progress()
-        log.info("segments_live", segments={name: said.version for name, said in pending.items()})
+        if pending:
+            log.info("segments_live", segments={name: said.version for name, said in pending.items()})
+
+    async def _steer(self) -> None:
+        """Tell at once that a journey is paused, stopped or gone: that waits for nothing that is being prepared."""
+        told = self.known.told
+        if self._leads is None or told is None:
+            return
+        await self._leads.look()
+        led = self._leads.steered(told.led, self.known.limits)
+        if led != told.led:
+            await self._note_led(led, told.zone)
+            await self._define()
+            await self._settle_led()
+
+    async def _steer_now_and_then(self) -> None:
+        if time.monotonic() >= self._steer_at_s:
+            self._steer_at_s = time.monotonic() + LOOK_EVERY_S
+            await self.known.look()
+            await self._steer()
+
+    async def _note_led(self, led: Led, zone: str) -> None:
+        """Write down by what people are led from here on."""
+        told = self.known.told
+        asks = told is not None and (asks_everybody(told.led, led) or (told.asks_everybody and not told.is_settled))
+        await self._note_told(Told(led=led, zone=zone, at_ms=time.time_ns() // 1_000_000, asks_everybody=asks))
+
+    async def _settle_led(self) -> None:
+        """What follows once all partitions were told by what people are led."""
+        told = self.known.told
+        if told is not None and not told.is_settled:
+            if told.asks_everybody:  # nobody waits for the end of it: it stands in the log
+                await self._tell(Sweep(to=RULES_KEY, origin="", at_ms=0, sweep=uuid4().hex))
+            await self._note_told(msgspec.structs.replace(told, is_settled=True))
+            log.info("journeys_live", journeys={each.name: f"{each.version} {each.status}"
+                                                for each in told.led.journeys if each.is_newest})  # fmt: skip
+
+    async def _note_told(self, told: Told) -> None:
+        await self._log.append(TOPIC, [Outgoing(LED.encode(), encode_said(told))])
+        await self.known.look()
 
     async def _note(self, saids: Iterable[Said], *, is_settled: bool) -> None:
         """Write down that people are judged by these."""
@@ -303,17 +423,26 @@ class Coordinator:
         """From here on people are judged by what is live, and everybody is once."""
         self.progress.step = "judging"
         sweep = uuid4().hex
-        await self._define([definition_of(said) for said in self.known.live.values() if not said.is_gone])
+        await self._define()
         await self._tell(Sweep(to=RULES_KEY, origin="", at_ms=0, sweep=sweep))
         await self._until_swept(sweep)
 
-    async def _define(self, definitions: Iterable[Definition]) -> dict[int, int]:
-        """Tell every partition. Returns where it was told."""
+    async def _define(self) -> dict[int, int]:
+        """Tell every partition what is live, and to remember what will be. Returns where it was told."""
+        told = self.known.told
+        led = told.led if told is not None else Led()
+        live = [definition_of(said) for said in self.known.live.values() if not said.is_gone]
+        others = {said.name: said for said in conditions_told(led, self._zone)}
+        others |= {said.name: said for said in self._coming}
+        soon = [definition_of(said, is_live=False) for said in others.values()]
         said = [Said(name=each.name, version=each.version, when=msgspec.json.decode(canonical(each.when)),
-                     title=each.title, is_live=each.is_live) for each in definitions]  # fmt: skip
+                     title=each.title, is_live=each.is_live) for each in [*live, *soon]]  # fmt: skip
         cuts = [self.known.cuts[workspace] for workspace in sorted(self.known.cuts)]
-        encoded = msgspec.Raw(encode_definitions(Definitions(zone=self._zone, definitions=said, cuts=cuts)))
-        return await self._tell(Define(to=RULES_KEY, origin="", at_ms=0, definitions=encoded))
+        all_of_it = Definitions(zone=self._zone, definitions=said, cuts=cuts, journeys=led)
+        encoded = msgspec.Raw(encode_definitions(all_of_it))
+        placed = await self._tell(Define(to=RULES_KEY, origin="", at_ms=0, definitions=encoded))
+        self.in_force = led
+        return placed
 
     async def _tell(self, message: Define | Sweep) -> dict[int, int]:
         """Tell every partition. Returns where it was told."""
@@ -332,6 +461,7 @@ class Coordinator:
             if swept["partitions"] >= partitions:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
+            await self._steer_now_and_then()
         ends = {partition: end - 1 for partition, (_, end) in (await self._log.bounds(EVENTS)).items()}
         await until_past(self._log, ends)  # who is in them stands in another table, which may be stored later
 
@@ -351,6 +481,7 @@ class Coordinator:
                 placed = await self._log.append(EVENTS, messages)
                 before, last = last, {place.partition: place.first + place.count - 1 for place in placed}
                 self.progress.done += len(people)
+                await self._steer_now_and_then()
 
     async def _past(self, selectors: Sequence[Selector]) -> AsyncIterator[dict[str, dict[str, Memory]]]:
         """What ClickHouse knows of everybody, few people at a time."""

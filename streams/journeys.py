@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -14,6 +14,7 @@ from config.journeys import (
     mail_of,
     parse_journey,
     read_texts,
+    templates_of,
 )
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError
@@ -63,11 +64,24 @@ class Journeys(Texts[SavedJourney, JourneyRead]):
     async def _check_beside(self, new: Mapping[str, JourneyRead]) -> None:
         if new:
             await self._templates.look()
-            check_journeys_together(new, await self._segments(), self.mails())
+            names = {name for read in new.values() for _, name in templates_of(read.said)}
+            if self.mails(names).keys() != names:  # what is said then names one that is alike
+                names.update(self._templates.newest)
+            check_journeys_together(new, await self._segments(), self.mails(names))
 
-    def mails(self) -> dict[str, Mail]:
-        """What there is to send by, as far as it was read."""
-        reads = {name: self._templates.read(name) for name in self._templates.newest}
+    async def lacks(self, name: str) -> str:
+        """What is missing of what a journey asks for, or what is wrong with it; empty: nothing."""
+        read = self.read(name)
+        try:
+            if isinstance(read, JourneyRead):
+                await self._check_beside({name: read})
+        except ConfigError as missing:
+            return str(missing)
+        return str(read) if isinstance(read, ConfigError) else ""
+
+    def mails(self, names: Iterable[str]) -> dict[str, Mail]:
+        """What orders must say of those of these templates that there are."""
+        reads = {name: self._templates.read(name) for name in names}
         return {name: mail_of(read) for name, read in reads.items() if isinstance(read, Template)}
 
     def _take(self, partition: int, offset: int, key: bytes, value: bytes | None) -> None:

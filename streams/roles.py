@@ -212,10 +212,7 @@ async def _start_behind(
     campaigns = read_campaigns(settings.config, settings.timezone) if roles & {"worker", "dashboard"} else {}
     if "dashboard" in roles:
         from streams.campaigns import take_over
-        from streams.templates import Templates
 
-        by, now_ms = str(settings.config), time.time_ns() // 1_000_000
-        await Templates(log_, settings).apply_files(by=by, now_ms=now_ms)
         await take_over(log_, running.analytics, campaigns, settings.workspace)
         await _start_segments(running, registry, stack)
     if "worker" in roles:
@@ -280,20 +277,35 @@ async def start_sender(settings: Settings, log_: Log, registry: CollectorRegistr
 
 
 async def _start_segments(running: Running, registry: CollectorRegistry, stack: AsyncExitStack) -> None:
-    """What makes new definitions live, and what holds live members against the events at rest."""
+    """What takes over new definitions and makes them live, asks people into journeys when it is time, and holds live
+    members of segments against the events at rest."""
+    from config.journeys import read_limits
     from config.segments import read_segments
-    from streams.definitions import Coordinator, take_over
+    from streams.definitions import Coordinator, segment_names, take_over, take_over_limits
+    from streams.journeys import Journeys
+    from streams.leads import Leads
     from streams.metrics import SegmentMetrics
     from streams.proof import Checker, Prover
+    from streams.schedules import Schedules
+    from streams.templates import Templates
 
     settings, log_ = running.settings, running.log
-    await take_over(log_, read_segments(settings.config), by=str(settings.config), now_ms=time.time_ns() // 1_000_000)
+    by, now_ms = str(settings.config), time.time_ns() // 1_000_000
+    templates = Templates(log_, settings)
+    journeys = Journeys(log_, settings, templates, lambda: segment_names(log_))
+    await templates.apply_files(by=by, now_ms=now_ms)
+    await take_over(log_, read_segments(settings.config), by=by, now_ms=now_ms)
+    await take_over_limits(log_, read_limits(settings.config), by=by, now_ms=now_ms)
+    await journeys.apply_files(by=by, now_ms=now_ms)
+    leads = Leads(log_, running.analytics, journeys, templates, workspace=settings.workspace)
     coordinator = running.coordinator = Coordinator(
-        log_, running.analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes
+        log_, running.analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes, leads=leads
     )
+    schedules = Schedules(log_, coordinator, settings.timezone)
     prover = Prover(log_, running.analytics, workspace=settings.workspace, zone=settings.timezone)
     checker = Checker(prover, SegmentMetrics(registry))
-    for name, work in (("segments", coordinator.run()), ("proofs", checker.run())):
+    works = (("segments", coordinator.run()), ("schedules", schedules.run()), ("proofs", checker.run()))
+    for name, work in works:
         task = asyncio.create_task(work, name=name)
         running.watch(task)
         stack.push_async_callback(_ended, task)
