@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -302,7 +302,6 @@ class Coordinator:
         self.progress = Progress()
         self.in_force = Led()
         self._coming: list[Said] = []
-        self._steer_at_s = 0.0
 
     async def run(self) -> None:
         look_up_at_s = 0.0
@@ -345,8 +344,7 @@ class Coordinator:
         lacking = _lacking([*live, *remembered], coming, self._zone)
         self._coming = coming if lacking else []
         if lacking:
-            await until_past(self._log, await self._define())
-            await self._backfill(lacking)
+            await self._while_steering(self._prepare(await self._define(), lacking))
         # From here on there is no way back: a process that dies begins at this point again.
         await self._note(new.values(), is_settled=False)
         if led is not None and self._leads is not None:
@@ -371,11 +369,16 @@ class Coordinator:
             await self._define()
             await self._settle_led()
 
-    async def _steer_now_and_then(self) -> None:
-        if time.monotonic() >= self._steer_at_s:
-            self._steer_at_s = time.monotonic() + LOOK_EVERY_S
-            await self.known.look()
-            await self._steer()
+    async def _while_steering(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what takes long."""
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=LOOK_EVERY_S))[0]:
+                await self.known.look()
+                await self._steer()
+            await task
+        finally:
+            task.cancel()
 
     async def _note_led(self, led: Led, zone: str) -> None:
         """Write down by what people are led from here on."""
@@ -425,7 +428,7 @@ class Coordinator:
         sweep = uuid4().hex
         await self._define()
         await self._tell(Sweep(to=RULES_KEY, origin="", at_ms=0, sweep=sweep))
-        await self._until_swept(sweep)
+        await self._while_steering(self._until_swept(sweep))
 
     async def _define(self) -> dict[int, int]:
         """Tell every partition what is live, and to remember what will be. Returns where it was told."""
@@ -461,9 +464,13 @@ class Coordinator:
             if swept["partitions"] >= partitions:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
-            await self._steer_now_and_then()
         ends = {partition: end - 1 for partition, (_, end) in (await self._log.bounds(EVENTS)).items()}
         await until_past(self._log, ends)  # who is in them stands in another table, which may be stored later
+
+    async def _prepare(self, told: Mapping[int, int], lacking: Sequence[Selector]) -> None:
+        """Have remembered what was told there, and what was before."""
+        await until_past(self._log, told)
+        await self._backfill(lacking)
 
     async def _backfill(self, selectors: Sequence[Selector]) -> None:
         """Send everybody what ClickHouse knows of her."""
@@ -481,7 +488,6 @@ class Coordinator:
                 placed = await self._log.append(EVENTS, messages)
                 before, last = last, {place.partition: place.first + place.count - 1 for place in placed}
                 self.progress.done += len(people)
-                await self._steer_now_and_then()
 
     async def _past(self, selectors: Sequence[Selector]) -> AsyncIterator[dict[str, dict[str, Memory]]]:
         """What ClickHouse knows of everybody, few people at a time."""

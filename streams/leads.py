@@ -99,7 +99,11 @@ class Leads:
                 journeys.append(msgspec.structs.replace(
                     each, status=steering.status, migrate_to=steering.migrate_to if there else each.migrate_to
                 ))  # fmt: skip
-        return msgspec.structs.replace(led, journeys=journeys, limits=limits)
+        mails = led.mails
+        if len(journeys) < len(led.journeys):
+            sent = {name for each in journeys for _, name in templates_of(JourneyFile.model_validate(each.said))}
+            mails = {name: mail for name, mail in mails.items() if name in sent}
+        return msgspec.structs.replace(led, journeys=journeys, mails=mails, limits=limits)
 
     async def news(self, told: Told | None, limits: Any, zone: str) -> Led | None:
         """What is to be told; None: nothing else than what was. While there never was a journey nobody is told."""
