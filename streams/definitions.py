@@ -29,6 +29,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
+from config.journeys import segments_of
 from config.segments import check_together
 from processors.memories import Memories, Memory
 from processors.selectors import Selector, selector_of
@@ -36,7 +37,7 @@ from processors.values import zone_named
 from schemas.conditions import canonical, leaves_of, read_condition
 from schemas.errors import TidewireError
 from schemas.internal import HEADERS, Backfill, Define, Sweep, encode_internal
-from schemas.journeys import Led, Limits
+from schemas.journeys import JourneyFile, Led, Limits
 from schemas.keyed import encode_state
 from schemas.rejected import decode_rejected
 from schemas.segments import (
@@ -201,7 +202,7 @@ async def remove(log_: Log, name: str, *, by: str, now_ms: int) -> None:
     """Take a segment out: everybody leaves it.
 
     Raises:
-        TidewireError: there is none, or another asks for it.
+        TidewireError: there is none, or another, or a journey, asks for it.
     """
     known = Known(log_)
     await known.look()
@@ -209,6 +210,11 @@ async def remove(log_: Log, name: str, *, by: str, now_ms: int) -> None:
     if definitions.pop(name, None) is None:
         raise TidewireError(f'There is no segment "{name}".')
     check_together(definitions, "segments")
+    for journey in known.told.led.journeys if known.told is not None else ():
+        asked = {segment for _, segment in segments_of(JourneyFile.model_validate(journey.said))}
+        if journey.is_newest and name in asked:
+            raise TidewireError(f'Journey "{journey.name}" asks for segment "{name}". '
+                                "Let it do without first, or take it out.")  # fmt: skip
     await _write(log_, [_gone(known.wanted[name], by, now_ms)])
 
 

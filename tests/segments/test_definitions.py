@@ -11,8 +11,11 @@ import pytest
 from config.segments import parse_segment
 from config.settings import Settings
 from schemas.errors import ConfigError, TidewireError
-from streams.definitions import Known, _write, remove, save, take_over
+from schemas.journeys import Led, LedJourney
+from schemas.segments import Told, encode_said
+from streams.definitions import TOPIC, Known, _write, remove, save, take_over
 from streams.embedded import EmbeddedLog
+from streams.log import Outgoing
 from streams.topics import create_topics
 
 BUYERS = parse_segment("buyers", "when: {did: Order Completed}\n")
@@ -61,3 +64,17 @@ async def test_what_changed_meanwhile_is_not_written_over(log: EmbeddedLog) -> N
 
     with pytest.raises(TidewireError, match="has version 1 meanwhile, not 0"):
         await save(log, parse_segment("buyers", "when: {did: A}\n"), by="bob", now_ms=2, upon=0)
+
+
+async def test_a_segment_that_a_journey_asks_for_stays(log: EmbeddedLog) -> None:
+    await save(log, BUYERS, by="ann", now_ms=1)
+    said = {"enter": {"joined": "buyers"}, "steps": [{"step": "hello", "exit": "enough"}]}
+    led = Led(journeys=[LedJourney(name="greet", version=1, said=said)])
+    await log.append(TOPIC, [Outgoing(b"led", encode_said(Told(led=led, zone="UTC", at_ms=2)))])
+
+    with pytest.raises(TidewireError, match='Journey "greet" asks for segment "buyers"'):
+        await remove(log, "buyers", by="ann", now_ms=3)
+
+    await log.append(TOPIC, [Outgoing(b"led", encode_said(Told(led=Led(), zone="UTC", at_ms=4)))])
+    await remove(log, "buyers", by="ann", now_ms=5)
+    assert (await known(log)).wanted["buyers"].is_gone
