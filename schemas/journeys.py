@@ -419,6 +419,29 @@ class Steering(msgspec.Struct, tag="steering", kw_only=True, omit_defaults=True,
     at_ms: int = 0
 
 
+class Broadcast(msgspec.Struct, tag="broadcast", kw_only=True, frozen=True):
+    """Whoever is in the segment of a journey is to enter it now. Key `NAME/broadcast/ID`; gone once all were asked.
+
+    Attributes:
+        id: of the same, nobody is asked twice.
+        by, at_ms: who said so, and when.
+    """
+
+    name: str
+    id: str
+    by: str
+    at_ms: int
+
+    @property
+    def sweep(self) -> str:
+        """As what people are asked, in the ledger and in the log."""
+        return f"{self.name}@broadcast-{self.id}"
+
+
+OfJourneys = SavedJourney | Steering | Broadcast
+"""What stands in topic `journeys`."""
+
+
 # --- what partitions are told
 
 
@@ -540,4 +563,4 @@ class Ordered(msgspec.Struct, array_like=True, frozen=True):
 encode_led = msgspec.json.Encoder(order="sorted").encode
 decode_led = msgspec.json.Decoder(Led).decode
 encode_of_journeys = msgspec.json.Encoder(order="sorted").encode
-decode_of_journeys = msgspec.json.Decoder(SavedJourney | Steering).decode
+decode_of_journeys = msgspec.json.Decoder(OfJourneys).decode

@@ -9,7 +9,7 @@ import msgspec
 from schemas.coupons import CouponRecord, CouponState
 from schemas.customer import Customer
 from schemas.event import Event
-from schemas.journeys import SavedJourney, Steering
+from schemas.journeys import OfJourneys
 from schemas.messages import Mailbox, OfMessages
 from schemas.rejected import Rejected
 from schemas.rows import LedgerLine, Portrait, TableRow
@@ -72,9 +72,10 @@ TOPICS: dict[str, Topic] = {
         Topic("templates", "template, version and id", SavedTemplate, "json", None, False,
               "Every version of every template of messages, the newest 200 of each; all of one template are in one "
               "partition, and of two of the same version the first counts."),
-        Topic("journeys", "journey, version and id", SavedJourney | Steering, "json", None, False,
+        Topic("journeys", "journey, version and id", OfJourneys, "json", None, False,
               "Every version of every journey, as topic `templates` holds templates; and under `NAME/steering` what "
-              "marketers want of it: live, paused, draining or stopped."),
+              "marketers want of it: live, paused, draining or stopped; under `NAME/broadcast/ID` that whoever is in "
+              "its segment is to enter it now."),
         Topic("rejected", "person key, where known", Rejected, "json", 90 * DAY_MS, False,
               "Dead letters: what was refused, whole, with the cause."),
     )

@@ -236,8 +236,11 @@ class Leads:
         for step in steps:
             arms = [(step.step, number, arm.then if arm.then in names else END)
                     for number, arm in enumerate(step.split, 1)]  # fmt: skip
-            weights = propensities([found.get(arm, (0, 0)) for arm in arms])
-            before = journey.weights.get(step.step) or [1 / len(arms)] * len(arms)
+            counts = [found.get(arm, (0, 0)) for arm in arms]
+            if not any(people for people, _ in counts):
+                continue  # it begins by the weights that were written
+            weights, whole = propensities(counts), sum(arm.weight for arm in step.split)
+            before = journey.weights.get(step.step) or [arm.weight / whole for arm in step.split]
             if max(abs(one - other) for one, other in zip(weights, before, strict=True)) > LEAST_CHANGE:
                 self._weights[journey.name, step.step] = weights
 

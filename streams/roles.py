@@ -301,7 +301,7 @@ async def _start_segments(running: Running, registry: CollectorRegistry, stack: 
     coordinator = running.coordinator = Coordinator(
         log_, running.analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes, leads=leads
     )
-    schedules = Schedules(log_, coordinator, settings.timezone)
+    schedules = Schedules(log_, coordinator, journeys, settings.timezone)
     prover = Prover(log_, running.analytics, workspace=settings.workspace, zone=settings.timezone)
     checker = Checker(prover, SegmentMetrics(registry))
     works = (("segments", coordinator.run()), ("schedules", schedules.run()), ("proofs", checker.run()))

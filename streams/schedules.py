@@ -1,9 +1,11 @@
-"""Journeys that a clock lets people enter: at each moment that is due, everybody is asked once.
+"""Journeys that a clock or somebody lets people enter: at each moment that is due, everybody is asked once.
 
 A journey with a date asks every day at its time of day, for whose day it is, one with a schedule when its cron line
 says. What everybody is asked by is a `Sweep` whose name is made of the moment: whoever asks a second time, after a
 crash or from a second machine, asks nobody anew. Which moment was the last stands in topic `definitions`. What was
 missed while nobody ran is made up for: the newest moment of it, unless it is a day ago.
+
+Somebody's word, a `Broadcast` in topic `journeys`, goes the same way as soon as the journey is in force.
 """
 
 from __future__ import annotations
@@ -11,17 +13,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from uuid import uuid4
 
 import structlog
 
 from processors.moments import next_of_cron
 from schemas.errors import TidewireError
 from schemas.internal import HEADERS, Sweep, encode_internal
-from schemas.journeys import Enter, JourneyFile, Led, LedJourney
+from schemas.journeys import Broadcast, Enter, JourneyFile, LedJourney
 from schemas.segments import Fired, encode_said
 from schemas.times import DAY_MS, to_iso
-from streams.definitions import TOPIC, Coordinator, Known
+from streams.definitions import TOPIC, Coordinator
+from streams.journeys import Journeys
 from streams.lines import EVENTS
 from streams.log import Log, Outgoing
 from streams.segments import RULES_KEY
@@ -64,38 +66,20 @@ async def ask_everybody(log_: Log, journey: str, sweep: str) -> None:
     await log_.append(EVENTS, [Outgoing(RULES_KEY.encode(), value, partition, HEADERS) for partition in partitions])
 
 
-async def broadcast(log_: Log, known: Known, name: str, id_: str = "") -> str:
-    """Ask everybody who is in the segment of a journey to enter it. Returns the name of the sweep.
+class Schedules:
+    """Asks everybody when a moment is due, or somebody says so.
 
     Args:
-        id_: the same again asks nobody anew; empty: one that nobody used yet.
-
-    Raises:
-        TidewireError: it is not live, or people enter it in another way.
+        coordinator: says which journeys are in force, and what they are.
+        journeys: those that the coordinator reads on in.
+        now_ms: a clock.
     """
-    led = known.told.led if known.told is not None else Led()
-    journey = next((each for each in led.journeys if each.name == name and each.is_newest), None)
-    if journey is None:
-        raise TidewireError(f'Journey "{name}" is not live yet. `tidewire journeys list` shows how far it is.')
-    enter = JourneyFile.model_validate(journey.said).enter
-    if enter.broadcast is None:
-        raise TidewireError(f'Nobody can be asked into journey "{name}": its enter is {enter.kind}, not broadcast.')
-    if journey.status != "live":
-        raise TidewireError(f'Journey "{name}" is {journey.status}. Let it go on first: '
-                            f"`tidewire journeys resume {name}`.")  # fmt: skip
-    sweep = f"{name}@broadcast-{id_ or uuid4().hex}"
-    await ask_everybody(log_, name, sweep)
-    log.info("journey_broadcast", journey=name, sweep=sweep)
-    return sweep
 
-
-class Schedules:
-    """Asks everybody when a moment is due. `now_ms` is a clock."""
-
-    def __init__(self, log_: Log, coordinator: Coordinator, zone: str,
+    def __init__(self, log_: Log, coordinator: Coordinator, journeys: Journeys, zone: str,
                  now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:  # fmt: skip
         self._log = log_
         self._coordinator = coordinator
+        self._journeys = journeys
         self._zone = zone
         self._now_ms = now_ms
         self._next: dict[str, tuple[str, int]] = {}  # of each journey, with its entry, the next moment
@@ -114,6 +98,20 @@ class Schedules:
         for journey in self._coordinator.in_force.journeys:
             if journey.is_newest and (cron := cron_of(JourneyFile.model_validate(journey.said).enter)):
                 await self._fire(journey, cron, self._now_ms())
+        for asked in self._journeys.broadcasts:
+            await self._broadcast(asked)
+
+    async def _broadcast(self, asked: Broadcast) -> None:
+        in_force = {each.name: each for each in self._coordinator.in_force.journeys if each.is_newest}
+        saved, journey = self._journeys.saved(asked.name), in_force.get(asked.name)
+        if saved is not None and (journey is None or journey.version != saved.version):
+            return  # it is being prepared
+        if journey is not None and journey.status == "live":
+            await ask_everybody(self._log, asked.name, asked.sweep)
+            log.info("journey_broadcast", journey=asked.name, sweep=asked.sweep, by=asked.by)
+        else:  # it was steered, or taken out, since
+            log.warning("journey_not_broadcast", journey=asked.name, sweep=asked.sweep, by=asked.by)
+        await self._journeys.was_asked(asked)
 
     async def _fire(self, journey: LedJourney, cron: str, now_ms: int) -> None:
         name, entry = journey.name, f"{cron} {self._zone}"

@@ -259,6 +259,10 @@ class Texts(ABC, Generic[Saved, Read]):
         Raises:
             ConfigError: a file is wrong; then nothing changes.
         """
+        return await self._write(await self.changed_files(by=by, now_ms=now_ms))
+
+    async def changed_files(self, *, by: str, now_ms: int) -> list[Saved]:
+        """The versions that `apply_files` would make; raises as it does."""
         texts, reads = await asyncio.to_thread(self._checked_files)
         await self.look()
         changed = []
@@ -270,7 +274,7 @@ class Texts(ABC, Generic[Saved, Read]):
         for name, saved in self.newest.items():
             if name not in texts and saved.from_file and not saved.is_gone:
                 changed.append(self._gone(saved, by, now_ms))
-        return await self._write(changed)
+        return changed
 
     def _checked_files(self) -> tuple[Mapping[str, str], Mapping[str, Read]]:
         texts = self._files()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from streams.embedded import EmbeddedLog
 from streams.journeys import Journeys
 from streams.leads import Leads, asks_everybody, conditions_told
 from streams.log import TP, Outgoing
-from streams.schedules import Schedules, broadcast, due
+from streams.schedules import Schedules, due
 from streams.templates import Templates
 from streams.topics import create_topics
 
@@ -42,6 +42,11 @@ class World:
 
     async def names(self) -> set[str]:
         return {"loyal"}
+
+    def schedules(
+        self, coordinator: Coordinator | None = None, now_ms: Callable[[], int] = lambda: AT_NINE
+    ) -> Schedules:
+        return Schedules(self.log, coordinator or self.coordinator, self.journeys, "UTC", now_ms)
 
     def started(self) -> Coordinator:
         """One that knows nothing but what stands in the log."""
@@ -316,7 +321,7 @@ async def test_everybody_is_asked_when_it_is_due_and_once(world: World) -> None:
     await world.save(DAILY)
     await world.coordinator.go_on()
     clock = Clock(AT_NINE - MINUTE_MS)
-    schedules = Schedules(world.log, world.coordinator, "UTC", clock)
+    schedules = world.schedules(now_ms=clock)
     await schedules.fire()
     assert swept(await world.told()) == []
 
@@ -339,13 +344,13 @@ async def test_what_was_missed_is_made_up_for_once_the_newest_of_it(
 ) -> None:
     await world.save(DAILY)
     await world.coordinator.go_on()
-    await Schedules(world.log, world.coordinator, "UTC", Clock(AT_NINE - MINUTE_MS)).fire()
+    await world.schedules(now_ms=Clock(AT_NINE - MINUTE_MS)).fire()
     await world.told()
 
     for _ in range(2):
         coordinator = world.started()
         await coordinator.go_on()
-        await Schedules(world.log, coordinator, "UTC", Clock(AT_NINE + away_ms)).fire()
+        await world.schedules(coordinator, Clock(AT_NINE + away_ms)).fire()
 
     assert swept(await world.told()) == [("greet", f"greet@{to_iso(at_ms)}") for at_ms in missed]
 
@@ -364,13 +369,13 @@ async def test_one_that_is_paused_asks_nobody_and_makes_up_for_nothing_later(wor
     await world.steer("paused")
     await world.coordinator.go_on()
     clock = Clock(AT_NINE - MINUTE_MS)
-    schedules = Schedules(world.log, world.coordinator, "UTC", clock)
+    schedules = world.schedules(now_ms=clock)
     for clock.now_ms in (AT_NINE - MINUTE_MS, AT_NINE, AT_NINE + MINUTE_MS):
         await schedules.fire()
 
     await world.steer("live")
     await world.coordinator.go_on()
-    await Schedules(world.log, world.coordinator, "UTC", Clock(AT_NINE + HOUR_MS)).fire()
+    await world.schedules(now_ms=Clock(AT_NINE + HOUR_MS)).fire()
 
     assert swept(await world.told()) == []
 
@@ -379,7 +384,7 @@ async def test_another_time_of_day_asks_nobody_for_what_was_due_before_it_was_sa
     await world.save(DAILY)
     await world.coordinator.go_on()
     clock = Clock(AT_NINE - HOUR_MS)
-    schedules = Schedules(world.log, world.coordinator, "UTC", clock)
+    schedules = world.schedules(now_ms=clock)
     await schedules.fire()
     await world.save(DAILY.replace("09:00", "08:30"))
     await world.coordinator.go_on()
@@ -390,32 +395,66 @@ async def test_another_time_of_day_asks_nobody_for_what_was_due_before_it_was_sa
     assert swept(await world.told()) == [("greet", f"greet@{to_iso(AT_NINE + DAY_MS - HOUR_MS // 2)}")]
 
 
-async def test_a_broadcast_asks_everybody_under_a_name_of_its_own_or_the_one_given(world: World) -> None:
+async def test_a_broadcast_asks_everybody_once_under_a_name_of_its_own_or_the_one_given(world: World) -> None:
     await world.save(TEXT.replace("joined", "broadcast"))
     await world.coordinator.go_on()
     await world.told()
-    known = world.coordinator.known
 
-    own = [await broadcast(world.log, known, "greet") for _ in range(2)]
-    given = await broadcast(world.log, known, "greet", "spring")
+    own = await world.journeys.broadcast("greet", by="ann", now_ms=1)
+    await world.journeys.broadcast("greet", by="ann", now_ms=2, id_="spring")
 
-    assert given == "greet@broadcast-spring" and len({*own, given}) == 3
-    assert swept(await world.told()) == [("greet", sweep) for sweep in (*own, given)]
+    for _ in range(2):
+        await world.coordinator.go_on()
+        await world.schedules().fire()
+    assert swept(await world.told()) == [("greet", f"greet@broadcast-{own.id}"), ("greet", "greet@broadcast-spring")]
+    coordinator = world.started()
+    await coordinator.go_on()
+    await world.schedules(coordinator).fire()
+    assert swept(await world.told()) == []
+
+
+async def test_what_is_being_prepared_is_broadcast_once_it_is_in_force(world: World) -> None:
+    await world.save(TEXT.replace("joined", "broadcast"))
+    await world.journeys.broadcast("greet", by="ann", now_ms=1, id_="spring")
+
+    await world.schedules().fire()
+    assert await world.told() == []
+    await world.coordinator.go_on()
+    await world.schedules().fire()
+
+    read, sweep = await world.told()
+    assert isinstance(read, Read) and isinstance(sweep, Sweep)
+    assert (sweep.journey, sweep.sweep) == ("greet", "greet@broadcast-spring")
+
+
+async def test_what_was_stopped_after_somebody_said_so_is_not_broadcast_then_or_later(world: World) -> None:
+    await world.save(TEXT.replace("joined", "broadcast"))
+    await world.journeys.broadcast("greet", by="ann", now_ms=1)
+    await world.steer("stopped")
+    await world.coordinator.go_on()
+    await world.schedules().fire()
+
+    await world.steer("live")
+    await world.coordinator.go_on()
+    await world.schedules().fire()
+
+    assert swept(await world.told()) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "why"),
-    [(None, "live", 'Journey "greet" is not live yet'), (TEXT, "live", "its enter is joined, not broadcast"),
-     (TEXT.replace("joined", "broadcast"), "paused", "is paused. Let it go on first: `tidewire journeys resume")],
+    ("text", "status", "id_", "why"),
+    [(None, "live", "", 'There is no journey "greet"'), (TEXT, "live", "", "its enter is joined, not broadcast"),
+     (TEXT.replace("joined", "broadcast"), "paused", "", "is paused. Let it go on first: `tidewire journeys resume"),
+     (TEXT.replace("joined", "broadcast"), "live", "a/b", '"a/b" cannot be the id of a broadcast')],
 )  # fmt: skip
-async def test_nobody_is_asked_where_nobody_can_enter(world: World, text: str | None, status: str, why: str) -> None:
+async def test_nobody_is_asked_where_nobody_can_enter(
+    world: World, text: str | None, status: str, id_: str, why: str
+) -> None:
     if text is not None:
         await world.save(text)
         await world.steer(status)
-        await world.coordinator.go_on()
-        await world.told()
 
     with pytest.raises(TidewireError, match=why):
-        await broadcast(world.log, world.coordinator.known, "greet")
+        await world.journeys.broadcast("greet", by="ann", now_ms=1, id_=id_)
 
-    assert await world.told() == []
+    assert world.journeys.broadcasts == []

@@ -124,7 +124,7 @@ async def test_a_file_that_was_taken_over_stays_when_what_it_asks_for_goes(
     await journeys._templates.remove("hello", by="ann", now_ms=2)
 
     assert await journeys.apply_files(by="files", now_ms=3) == []
-    assert 'there is no template "hello"' in await journeys.lacks("greet")
+    assert 'there is no template "hello"' in (await journeys.troubles())["greet"]
 
     (settings.config / "journeys" / "greet.yaml").write_text(OTHER)
     with pytest.raises(ConfigError, match='there is no template "hello"'):
@@ -135,6 +135,6 @@ async def test_a_file_comes_with_what_it_asks_for(settings: Settings, journeys: 
     (settings.config / "journeys" / "greet.yaml").write_text(TEXT)
     await journeys.apply_files(by="files", now_ms=1)
 
-    assert await journeys.lacks("greet") == ""
+    assert await journeys.troubles() == {}
     assert list(journeys.mails(["hello", "none"])) == ["hello"]
     assert journeys.mails(["hello"])["hello"].topic == "offers"
