@@ -300,14 +300,24 @@ class Profile(Processor[ProfileState]):
         )
 
     def attribute(self, name: str, states: Sequence[ProfileState]) -> Any:
-        if name not in ("events", "first_seen", "last_seen"):
-            return super().attribute(name, states)
         seen = [state for state in states if state.events] or states[:1]
-        if name == "events":
-            return sum(state.events for state in seen)
-        if name == "first_seen":
-            return to_iso(min(state.first_ms for state in seen))
-        return to_iso(max(state.last_ms for state in seen))
+        match name:
+            case "events":
+                return sum(state.events for state in seen)
+            case "first_seen":
+                return to_iso(min(state.first_ms for state in seen))
+            case "last_seen":
+                return to_iso(max(state.last_ms for state in seen))
+            case "timezone":
+                return reduce(Said.or_newer, (state.timezone for state in seen)).text
+            case "email" | "phone":
+                contacts = (_read_told(state).contacts.get(name) for state in seen)
+                newest = max(filter(None, contacts), key=lambda said: said.age, default=None)
+                return newest.value if newest is not None else ""
+            case "traits":
+                traits: Traits = reduce(Traits.merged, [_read_told(state).traits for state in seen])
+                return dict(traits)
+        return super().attribute(name, states)
 
     def show(self, state: ProfileState) -> dict[str, Any]:
         told = _read_told(state)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,14 +28,6 @@ from schemas.event import Event
 from schemas.segments import Definition
 
 
-class _Feed(NamedTuple):
-    """Into which memory an event goes, as which kind."""
-
-    selector: Selector
-    kind: int
-    tests: tuple[_Tested, ...]
-
-
 class _Tested(NamedTuple):
     path: tuple[str, ...]
     passes: Passes
@@ -46,6 +38,7 @@ class _Tested(NamedTuple):
 
 
 Matches = Callable[[Event], bool]
+Thing = TypeVar("Thing")
 
 
 def matching(asked: EventCondition, zone: Zone) -> Matches:
@@ -62,48 +55,51 @@ def _tested(where: Where, zone: Zone) -> _Tested:
     return _Tested(tuple(where.property.split(".")), passes(where, zone), where.asked[2])
 
 
-class _Plan:
-    """What events of one name are remembered for: always, or where a property has a certain value, or after tests."""
+class Asked(Generic[Thing]):
+    """What events of one name are asked for: always, or where a property has a certain value, or after tests.
+
+    Of many things that ask for certain values of the same property, those that an event means are found by its value.
+    """
 
     def __init__(self) -> None:
-        self.always: list[_Feed] = []
-        self.by_text: dict[tuple[str, ...], dict[str, list[_Feed]]] = {}
-        self.tested: list[_Feed] = []
+        self._always: list[Thing] = []
+        self._by_text: dict[tuple[str, ...], dict[str, list[Thing]]] = {}
+        self._tested: list[tuple[tuple[_Tested, ...], Thing]] = []
 
-    def add(self, feed: _Feed, where: Sequence[Where]) -> None:
+    def add(self, thing: Thing, where: Sequence[Where], zone: Zone) -> None:
         if not where:
-            self.always.append(feed)
+            self._always.append(thing)
             return
         op, value, is_turned = where[0].asked
         texts = {Op.IS: (value,), Op.ONE_OF: value}.get(op, ())
         if len(where) == 1 and not is_turned and texts and all(isinstance(text, str) for text in texts):
-            by_text = self.by_text.setdefault(tuple(where[0].property.split(".")), {})
+            by_text = self._by_text.setdefault(tuple(where[0].property.split(".")), {})
             for text in dict.fromkeys(texts):
-                by_text.setdefault(text, []).append(feed)
+                by_text.setdefault(text, []).append(thing)
         else:
-            self.tested.append(feed)
+            self._tested.append((tuple(_tested(test, zone) for test in where), thing))
 
-    def fed(self, event: Event) -> Sequence[_Feed]:
-        """The feeds of an event; one may come twice."""
-        if not self.by_text and not self.tested:
-            return self.always
-        fed = [*self.always]
+    def of(self, event: Event) -> Sequence[Thing]:
+        """What asks for an event; it may come twice."""
+        if not self._by_text and not self._tested:
+            return self._always
+        asking = [*self._always]
         seen: dict[tuple[str, ...], list[Scalar]] = {}
-        for path, by_text in self.by_text.items():
+        for path, by_text in self._by_text.items():
             values = seen[path] = values_of(event, path)
             for value in values:
                 if value.__class__ is str and value in by_text:
-                    fed += by_text[value]
-        for feed in self.tested:
-            for test in feed.tests:
+                    asking += by_text[value]
+        for tests, thing in self._tested:
+            for test in tests:
                 values = seen.get(test.path, _UNSEEN)
                 if values is _UNSEEN:
                     values = seen[test.path] = values_of(event, test.path)
                 if not test.holds(values):
                     break
             else:
-                fed.append(feed)
-        return fed
+                asking.append(thing)
+        return asking
 
 
 _UNSEEN: list[Scalar] = []
@@ -136,7 +132,7 @@ class Rules:
     def __init__(self, definitions: Sequence[Definition], zone: Zone) -> None:
         self.zone = zone
         self.selectors: dict[str, Selector] = {}
-        self._plans: dict[str, _Plan] = defaultdict(_Plan)
+        self._asked: dict[str, Asked[tuple[Selector, int]]] = defaultdict(Asked)  # memories, and as which kind
         self._words: dict[str, list[Selector]] = {"trait": [], "context": []}
         for definition in definitions:
             for leaf in leaves_of(definition.when):
@@ -161,8 +157,7 @@ class Rules:
         if selector.word:
             self._words[selector.word[0]].append(selector)
         for kind, event in enumerate(selector.kinds):
-            tests = tuple(_tested(where, self.zone) for where in event.where)
-            self._plans[event.did].add(_Feed(selector, kind, tests), event.where)
+            self._asked[event.did].add((selector, kind), event.where, self.zone)
 
     def _index(self, leaves: Mapping[str, Sequence[Any]]) -> dict[str, frozenset[str]]:
         """Which segments need judging when a memory or an attribute changed: by its id, or the processor's name."""
@@ -204,11 +199,11 @@ class Rules:
     def remember(self, memories: Memories, event: Event) -> list[Change]:
         """Have an event remembered. Returns which memories changed, and how."""
         changes: list[Change] = []
-        plan = self._plans.get(event.label)
+        asked = self._asked.get(event.label)
         token = 0
-        if plan is not None and (fed := plan.fed(event)):
+        if asked is not None and (fed := asked.of(event)):
             token, at_ms, of = token_of_event(event), event.at_ms, memories.of
-            for selector, kind, _ in fed:
+            for selector, kind in fed:
                 amount = _amount(event, selector.amount) if selector.amount else 0
                 memory = of.get(selector.id)
                 if memory is None:

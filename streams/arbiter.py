@@ -44,7 +44,7 @@ class Known(NamedTuple):
 
     Attributes:
         key: her person key.
-        profile: what the profile shows of her.
+        profile: what the profile shows of her: her addresses and her time zone.
         consent: who allowed what.
         ordered: the marketing messages that she got of journeys.
         winners: of those that were decided on the same record, by id: whose they are, the newest last.

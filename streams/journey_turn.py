@@ -51,7 +51,7 @@ from schemas.journeys import (
     WaitUntilStep,
 )
 from schemas.keys import split_key
-from schemas.messages import SOURCE, Order, encode_of_message
+from schemas.messages import ADDRESSES, SOURCE, Order, encode_of_message
 from schemas.templates import Channel, Class
 from schemas.times import DAY_MS, HOUR_MS, SECOND_MS, from_ms, to_iso
 from streams.arbiter import Allowed, Delayed, Known, Refused
@@ -70,6 +70,7 @@ MOST_ENTRIES_AN_HOUR = 20  # of one person into one journey: one that makes her 
 CALL_EXPIRES_MS = 7 * DAY_MS
 DATE_AT = "09:00"
 LONGEST_KEY = 64  # characters of a value of `once_per` that is kept as it is
+LOOKED_AT = ("timezone", *ADDRESSES.values())  # of her profile
 ACTIVE = ("waits", "quiet", "slowed", "held")
 _CONTEXT = msgspec.Raw(b'{"library":{"name":"tidewire"}}')
 
@@ -164,7 +165,8 @@ class Turn:
         """Why she may not enter; empty where she may."""
         if plan.led.status != "live":
             return plan.led.status
-        again, inside = plan.said.again, [way for way in self.ways() if way.run.state in (*ACTIVE, "control")]
+        ways = self.ways()
+        again, inside = plan.said.again, [way for way in ways if way.run.state in (*ACTIVE, "control")]
         if isinstance(again, Again) and again.once_per is not None:
             if key is None:
                 return "no_key"
@@ -177,7 +179,7 @@ class Turn:
             return "again"
         if known is not None and known.hour_ms == _hour(self._now_ms) and known.of_hour >= MOST_ENTRIES_AN_HOUR:
             return "too_often"
-        if len(inside) >= MOST_RUNS or len(self.ways()) >= MOST_KEPT:
+        if len(inside) >= MOST_RUNS or len(ways) >= MOST_KEPT:
             return "too_many"
         if plan.when is not None and plan.when(self._seen()) <= 0:
             return "condition"
@@ -606,7 +608,8 @@ class Turn:
 
     def _shown(self) -> dict[str, Any]:
         if self._profile is None:
-            self._profile = self._leading.fold.shown(self._customer.parts, PROFILE)
+            values = self._leading.fold.attributes(self._customer.parts, PROFILE, LOOKED_AT)
+            self._profile = dict(zip(LOOKED_AT, values, strict=True))
         return self._profile
 
     def _consent(self) -> Any:

@@ -13,7 +13,7 @@ Each time is a `streams.journey_turn.Turn`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +24,7 @@ from processors.fold import Fold
 from processors.journeys import JOURNEYS, Inside, Journeys, both
 from processors.moments import day_at, is_day
 from processors.profile import PROFILE
+from processors.rules import Asked
 from processors.values import Zone, zone_named
 from schemas.coupons import HISTORY_MS
 from schemas.customer import Customer, Part
@@ -46,7 +47,16 @@ Changes = Sequence[tuple[str, bool]]
 
 
 class Plans:
-    """All journeys that people are led by, compiled."""
+    """All journeys that people are led by, compiled.
+
+    Attributes:
+        of: by name and version.
+        newest: by name.
+        by_event: those that people enter by an event, by its name.
+        by_joined, by_left: by joining a segment, or leaving it, by its name.
+        labels: of events that mean something to anybody who is inside.
+        segments: that do.
+    """
 
     def __init__(self, led: Led, zone: str) -> None:
         self.workspace = led.workspace
@@ -57,7 +67,7 @@ class Plans:
         self.arbiter = Arbiter(limits, zone)
         self.of: dict[tuple[str, int], Plan] = {}
         self.newest: dict[str, Plan] = {}
-        self.by_label: dict[str, list[Plan]] = {}
+        self.by_event: dict[str, Asked[Plan]] = {}
         self.by_joined: dict[str, list[Plan]] = {}
         self.by_left: dict[str, list[Plan]] = {}
         for each in led.journeys:
@@ -66,11 +76,20 @@ class Plans:
                 self.newest[each.name] = plan
                 enter = plan.said.enter
                 if enter.event is not None:
-                    self.by_label.setdefault(enter.event.did, []).append(plan)
+                    self.by_event.setdefault(enter.event.did, Asked()).add(plan, enter.event.where, self.zone)
                 elif enter.joined is not None:
                     self.by_joined.setdefault(enter.joined, []).append(plan)
                 elif enter.left is not None:
                     self.by_left.setdefault(enter.left, []).append(plan)
+        self.labels = frozenset(label for plan in self.of.values() for label in plan.labels)
+        self.segments = frozenset(segment for plan in self.of.values() for segment in plan.segments)
+
+    def entered_by(self, event: Event) -> Iterable[Plan]:
+        """The journeys that people enter by an event."""
+        asked = self.by_event.get(event.label)
+        if asked is None or event.workspace != self.workspace or event.received_ms - event.at_ms > HISTORY_MS:
+            return ()
+        return dict.fromkeys(asked.of(event))
 
 
 class Leading:
@@ -103,33 +122,37 @@ class Leading:
 
     def after_event(self, key: str, customer: Customer, part_key: str, event: Event, out: Outbox) -> None:
         """An event was applied to a part of hers."""
-        entering = self.plans.by_label.get(event.label)
-        states = self._states(customer)
-        if not entering and not states:
+        entering = self.plans.entered_by(event)
+        asking = self._asking(customer, event.label) if event.label in self.plans.labels else ()
+        if not entering and not asking:
             return
         turn = Turn(self, key, customer, event.received_ms, out)
-        for way in turn.ways():
-            if way.plan is not None and event.label in way.plan.labels:
-                turn.met(way, event)
-        if entering and event.workspace == self.plans.workspace and event.received_ms - event.at_ms <= HISTORY_MS:
-            for plan in entering:
-                if plan.matches is not None and plan.matches(event):
-                    turn.enter(plan, part_key, "event", {"event": event.label, "message_id": event.message_id},
-                               key=plan.key_of(event), event=event)  # fmt: skip
+        for way in asking:
+            turn.met(way, event)
+        for plan in entering:
+            turn.enter(plan, part_key, "event", {"event": event.label, "message_id": event.message_id},
+                       key=plan.key_of(event), event=event)  # fmt: skip
         turn.close()
+
+    def _asking(self, customer: Customer, label: str) -> list[Way]:
+        """The runs of hers to which events of that name mean something."""
+        return [way for way in self.ways(customer) if way.plan is not None and label in way.plan.labels]
 
     def after_segments(self, key: str, customer: Customer, changes: Changes, now_ms: int, out: Outbox) -> bool:
         """She joined or left segments. Returns whether anything of hers changed."""
-        if customer.redirect or not customer.parts or not (self.plans.newest or self._states(customer)):
+        plans = self.plans
+        asked = [(name, is_in, (plans.by_joined if is_in else plans.by_left).get(name, ())) for name, is_in in changes]
+        asked = [each for each in asked if each[2] or each[0] in plans.segments]
+        if not asked or customer.redirect or not customer.parts:
             return False
         turn = Turn(self, key, customer, now_ms, out)
-        for name, is_in in changes:
+        for name, is_in, _ in asked:
             for way in turn.ways():
                 if way.plan is not None and name in way.plan.segments:
                     turn.segment(way, name, is_in)
-        if split_key(key)[0] == self.plans.workspace:
-            for name, is_in in changes:
-                for plan in (self.plans.by_joined if is_in else self.plans.by_left).get(name, ()):
+        if split_key(key)[0] == plans.workspace:
+            for name, is_in, entering in asked:
+                for plan in entering:
                     turn.enter(plan, turn.home, "joined" if is_in else "left", {"segment": name})
         return turn.close()
 

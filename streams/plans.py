@@ -7,7 +7,7 @@ from typing import Any
 
 from processors.answers import Answer, answer_of
 from processors.journeys import Inside
-from processors.rules import Matches, matching, values_of
+from processors.rules import matching, values_of
 from processors.values import Zone, found
 from schemas.conditions import Event as Asked
 from schemas.customer import Part
@@ -44,7 +44,6 @@ class Plan:
         said: as it was written.
         steps: by name; first: the name of the first.
         next: the step after each, in the order of the file; empty after the last.
-        matches: whether an event is one that people enter by.
         when: of whom it must be true.
         branches: of each branch the answers, in order.
         labels: of events that mean something to those who are inside.
@@ -61,7 +60,6 @@ class Plan:
         self.first = names[0]
         self.next = dict(zip(names, [*names[1:], ""], strict=True))
         self.rank = {name: rank for rank, name in enumerate(names)}
-        self.matches: Matches | None = matching(said.enter.event, zone) if said.enter.event is not None else None
         self.when: Answer | None = answer_of(said.when, zone) if said.when is not None else None
         self.branches = {name: [answer_of(case.when, zone) for case in step.branch]
                          for name, step in self.steps.items() if isinstance(step, BranchStep)}  # fmt: skip

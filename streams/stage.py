@@ -17,6 +17,7 @@ import structlog
 
 from processors.base import Person
 from processors.fold import Done, Fold, ProcessorFailed, Spent
+from processors.journeys import JOURNEYS
 from processors.profile import PROFILE, consent_of
 from schemas.customer import Customer, Part, Via, decode_part
 from schemas.effects import Decision, Row
@@ -470,8 +471,9 @@ class CustomerStage:
             hand_over(key, customer, customer.redirect, out)
 
     def _tick(self, key: str, customer: Customer, message: Tick, record: Record, out: Outbox) -> bool:
-        """Fire what is due. Returns whether a processor was told."""
-        is_told, due_ms, at_ms = False, self.next_due_ms(customer), message.at_ms
+        """Fire what is due. Returns whether what is shown of her may have changed."""
+        is_told = is_led = False
+        due_ms, at_ms = self.next_due_ms(customer), message.at_ms
         if 0 < record.timestamp_ms < at_ms:  # the worker's clock is ahead of the log's: it sends the tick again later
             at_ms = record.timestamp_ms
         out.begin(record, at_ms)
@@ -481,6 +483,7 @@ class CustomerStage:
         for part_key, part in list(customer.parts.items()):
             if not part.timers or min(part.timers.values()) > at_ms:
                 continue
+            fired = {name.partition(":")[0] for name, timer_ms in part.timers.items() if timer_ms <= at_ms}
             before = encode_state(part) if self.is_careful else b""
             try:
                 done = self.fold.on_timers(part, at_ms, Person(key, part_key, part.applied))
@@ -495,7 +498,8 @@ class CustomerStage:
                 out.reject(_bug(failed), record, workspace=key.partition("/")[0], key=key)
                 continue
             part.applied += 1  # the versions of its rows must grow
-            is_told = True
+            is_told |= fired != {JOURNEYS}  # which tell nothing that segments or companies ask for
+            is_led |= JOURNEYS in fired
             _put(done, key, part_key, part.applied, out)
         if is_told:
             self._companies.look(key, customer, out)
@@ -504,11 +508,10 @@ class CustomerStage:
                 self._judging.everything(key, customer, at_ms, {"why": "time", "due": to_iso(due_ms)}, out)
             elif 0 < customer.judged_due_ms <= at_ms:
                 self._judging.on_time(key, customer, at_ms, out)
-            is_led = self._lead(key, customer, at_ms, out)
+            is_led |= self._lead(key, customer, at_ms, out)
             if self._leading is not None:
                 self._leading.on_due(key, customer, at_ms, out)
-            return is_told or is_led
-        return is_told
+        return is_told or is_led
 
     # --- messages
 

@@ -141,6 +141,17 @@ steps: [{step: hello, send: hello}]
     assert shop.told() == [("entered", ""), ("proposed", "hello"), ("left", "done"), ("not_entered", "condition")]
 
 
+def test_an_event_with_two_of_the_values_that_are_asked_for_lets_her_enter_once():
+    text = HELLO.replace("Signed Up", "Order Completed, where: {products.sku: {one_of: [kettle, mill]}}")
+    shop = Shop(hello=text)
+    shop.customer("ann")
+
+    shop.did("ann", "Order Completed", products=[{"sku": "cup"}])
+    shop.did("ann", "Order Completed", products=[{"sku": "mill"}, {"sku": "cup"}, {"sku": "kettle"}])
+
+    assert shop.told() == [("entered", ""), ("proposed", "hello"), ("left", "done")]
+
+
 def test_segments_let_people_enter_go_on_and_leave():
     shop = Shop(segments={"vip": {"trait": "plan", "is": "pro"}, "cold": {"trait": "mood", "is": "cold"}}, one="""
 enter: {joined: vip}
