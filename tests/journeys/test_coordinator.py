@@ -256,8 +256,10 @@ async def test_conditions_are_to_be_remembered_for_by_name_and_version(world: Wo
     await world.save()
     await world.coordinator.go_on()
     led = await world.led()
-    text = "enter: {joined: loyal}\nwhen: {did: Order Completed}\nsteps:\n- step: which\n  branch:\n" \
+    text = (
+        "enter: {joined: loyal}\nwhen: {did: Order Completed}\nsteps:\n- step: which\n  branch:\n"
         "  - {when: {segment: loyal}, then: end}\n  - {when: {did: Product Viewed}, then: end}\n"
+    )
     other = world.journeys.check("other", text.replace("when: {did: Order Completed}\n", ""))
 
     said = conditions_told(Led(journeys=[*led.journeys, world_led("both", world.journeys.check("both", text).plain),
