@@ -77,6 +77,8 @@ class Order(msgspec.Struct, array_like=True, gc=False):
     @property
     def refunded(self) -> int:
         """The amount given back, never more than the revenue."""
+        if not self.refunds and not self.is_refunded:  # most of them; segments ask at every order
+            return min(self.revenue, 0)
         if self.is_refunded or any(amount is None for _, _, amount in self.refunds.values()):
             return self.revenue
         return min(self.revenue, sum(amount or 0 for _, _, amount in self.refunds.values()))
@@ -112,7 +114,7 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
             self.cancelled += 1
         else:
             self.orders += 1
-            self._earn(order.currency, order.revenue, order.refunded)
+            self.earn(order)
             self.first_ms = min(at for at in (self.first_ms, order.completed_ms) if at is not None)
             self.last_ms = max(at for at in (self.last_ms, order.completed_ms) if at is not None)
             for product, pieces in order.lines:
@@ -120,12 +122,19 @@ class Totals(msgspec.Struct, array_like=True, gc=False):
                 if product in self.products or admit(self.products, product, MOST_PRODUCTS):
                     self.products[product] = _sum(self.products.get(product, 0), pieces)
 
-    def _earn(self, currency: str, revenue: int, refunded: int) -> None:
+    def earn(self, order: Order) -> None:
+        """Add what a counted order comes to."""
+        currency = order.currency
         if currency in self.revenue or admit(self.revenue, currency, MOST_CURRENCIES, KNOWN_CURRENCIES):
-            self.revenue[currency] = _sum(self.revenue.get(currency, 0), revenue)
-            self.refunded[currency] = _sum(self.refunded.get(currency, 0), refunded)
+            self.revenue[currency] = _sum(self.revenue.get(currency, 0), order.revenue)
+            self.refunded[currency] = _sum(self.refunded.get(currency, 0), order.refunded)
         for gone in [one for one in self.refunded if one not in self.revenue]:
             del self.refunded[gone]
+
+    @property
+    def net(self) -> dict[str, int]:
+        """Revenue after refunds."""
+        return {currency: revenue - self.refunded.get(currency, 0) for currency, revenue in self.revenue.items()}
 
     def merged(self, other: Totals) -> Totals:
         firsts = [at for at in (self.first_ms, other.first_ms) if at is not None]
@@ -367,12 +376,14 @@ class Orders(Processor[OrdersState]):
         return OrdersState(orders, one.older.merged(other.older), max(floors, default=None), one.late + other.late)
 
     def attribute(self, name: str, states: Sequence[OrdersState]) -> Any:
-        if name not in ("orders", "first_at", "last_at"):
+        if name not in ("orders", "first_at", "last_at", "revenue"):
             return super().attribute(name, states)
         known = [state for state in states if state.orders or state.older.orders]
         if not known:
-            return 0 if name == "orders" else None
+            return {"orders": 0, "revenue": {}}.get(name)
         state = reduce(self.merge, known)
+        if name == "revenue":
+            return _shown(_net(state))
         counted = [order.completed_ms for order in state.orders.values()
                    if order.completed_ms is not None and order.cancelled_ms is None]  # fmt: skip
         if name == "orders":
@@ -390,11 +401,10 @@ class Orders(Processor[OrdersState]):
             totals.add(order)
         counted = {order_id: order for order_id, order in state.orders.items() if order.completed_ms is not None}
         newest = sorted(counted, key=lambda one: (counted[one].placed_ms, one), reverse=True)
-        net = {currency: revenue - totals.refunded.get(currency, 0) for currency, revenue in totals.revenue.items()}
         products = sorted(totals.products.items(), key=lambda item: (-item[1], item[0]))
         return {
             "orders": totals.orders,
-            "revenue": _shown(net),
+            "revenue": _shown(totals.net),
             "gross": _shown(totals.revenue),
             "refunded": _shown({currency: amount for currency, amount in totals.refunded.items() if amount}),
             "cancelled": totals.cancelled,
@@ -411,6 +421,15 @@ class Orders(Processor[OrdersState]):
                        for order_id in newest[:SHOWN_ORDERS] for order in (counted[order_id],)],
             "late": state.late,
         }  # fmt: skip
+
+
+def _net(state: OrdersState) -> dict[str, int]:
+    """What all orders come to after refunds, as `show` says it."""
+    totals = Totals(revenue=dict(state.older.revenue), refunded=dict(state.older.refunded))
+    for order in state.orders.values():
+        if order.completed_ms is not None and order.cancelled_ms is None:
+            totals.earn(order)
+    return totals.net
 
 
 def _order_id(properties: Mapping[str, Any]) -> str | None:

@@ -76,7 +76,8 @@ class VirtualStage:
         told: what journeys decided, in order.
         orders: the messages that they ordered, in order.
         refused: how many events were refused.
-        touched: keys of people whose records changed since somebody last emptied it.
+        touched: keys of people whose records changed since somebody last emptied it, by sweeps alone left out: these
+            change nothing of what processors know.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class VirtualStage:
         self._waiting: deque[Outgoing] = deque()
         self._queue: list[tuple[int, int, int, Action | str]] = []
         self._due: dict[str, int] = {}  # by person key: the moment that stands in the queue
+        self._is_sweeping = False
         self._offset = self._number = 0
 
     # --- what happens
@@ -107,9 +109,9 @@ class VirtualStage:
 
     def sweep(self, sweep: Sweep, concerned: Sequence[str] | None = None) -> None:
         """Look at everybody; or, where it is known that nothing would come of it for others, at those alone."""
-        self.people.concerned = concerned
+        self.people.concerned, self._is_sweeping = concerned, True
         self.tell(sweep)
-        self.people.concerned = None
+        self.people.concerned, self._is_sweeping = None, False
 
     def event(self, event: Event) -> None:
         """Something happens, at its `received_ms`; all that is due until then happens before."""
@@ -182,15 +184,20 @@ class VirtualStage:
             except ProcessorFailed as failed:
                 raise TidewireError(f"Processor {failed.processor} failed at {to_iso(self.now_ms)}: {failed}. "
                                     "It is a bug in that processor.") from failed  # fmt: skip
-        for key in people.changed:
-            self.touched.add(key)
-            due_ms = stage.next_due_ms(people.records[key])
+            if outgoing.headers is not HEADERS or not self._is_sweeping:
+                self.touched |= people.changed
+            self._notice(people.changed)
+
+    def _notice(self, changed: set[str]) -> None:
+        """See when people whose records changed are due."""
+        for key in changed:
+            due_ms = self._stage.next_due_ms(self.people.records[key])
             if not due_ms:
                 self._due.pop(key, None)
             elif self._due.get(key) != due_ms:
                 self._due[key] = max(due_ms, self.now_ms)
                 self._put(due_ms, _TIMERS, key)
-        people.changed.clear()
+        changed.clear()
 
     def send(self, topic: str, outgoing: Outgoing) -> None:
         """Take what the stage sends: for the outbox."""

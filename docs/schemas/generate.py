@@ -1,5 +1,6 @@
-"""The JSON Schemas of files of segments, templates, journeys and limits, for editors: segment.json, template.json,
-journey.json and limits.json beside this file, made from `config.segments`, `schemas.templates` and `schemas.journeys`.
+"""The JSON Schemas of files of segments, templates, journeys, their cases and limits, for editors: segment.json,
+template.json, journey.json, journey_cases.json and limits.json beside this file, made from `config.segments`,
+`schemas.templates`, `schemas.journeys` and `schemas.journey_cases`.
 
     python -m docs.schemas.generate
 
@@ -19,12 +20,15 @@ from typing import Any
 
 from config.segments import SegmentFile
 from schemas.conditions import ATTRIBUTE, KINDS, LARGEST_NUMBER, LONGEST_NAME, LONGEST_TEXT, Did, Test
+from schemas.journey_cases import DOES, CaseFile
+from schemas.journey_cases import KINDS as LINES
 from schemas.journeys import STEPS, JourneyFile, Limits
 from schemas.templates import PARTS, TemplateFile
 
 FILE = Path(__file__).parent / "segment.json"
 TEMPLATE = Path(__file__).parent / "template.json"
 JOURNEY = Path(__file__).parent / "journey.json"
+CASES = Path(__file__).parent / "journey_cases.json"
 LIMITS = Path(__file__).parent / "limits.json"
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -32,6 +36,8 @@ MADE = "Made by `python -m docs.schemas.generate`; a test keeps it true."
 HEAD = {"$schema": DIALECT, "$comment": f"{MADE} Words and edges: docs/segments.md.", "title": "A segment of Tidewire"}
 OF_TEMPLATE = {"$schema": DIALECT, "$comment": f"{MADE} See docs/templates.md.", "title": "A template of Tidewire"}
 OF_JOURNEY = {"$schema": DIALECT, "$comment": f"{MADE} See docs/journeys.md.", "title": "A journey of Tidewire"}
+OF_CASES = {"$schema": DIALECT, "$comment": f"{MADE} See docs/journey-cases.md.",
+            "title": "Cases of a journey of Tidewire"}  # fmt: skip
 OF_LIMITS = {"$schema": DIALECT, "$comment": f"{MADE} See docs/journeys.md.",
              "title": "What holds for all journeys of Tidewire"}  # fmt: skip
 _UNITS = "minutes?|hours?|days?|weeks?"
@@ -110,6 +116,26 @@ def journey_schema() -> Schema:
     for name in ("ExitStep", "SplitStep"):  # by which nothing follows
         del definitions[name]["properties"]["then"]
     return _of_spans({**OF_JOURNEY, **whole}, definitions)
+
+
+def cases_content() -> str:
+    """The file of cases of journeys."""
+    return json.dumps(cases_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def cases_schema() -> Schema:
+    made = CaseFile.model_json_schema(by_alias=True)
+    definitions = {name: _plain(each) for name, each in made.pop("$defs").items()}
+    for name, keys in (("CaseEvent", DOES), ("Line", tuple(LINES))):
+        definitions[name]["oneOf"] = [{"required": [key]} for key in keys]
+    for each in definitions["Line"]["properties"].values():
+        if "anyOf" in each:
+            each["anyOf"] = [kind for kind in each["anyOf"] if kind != {"type": "null"}]
+    for name in ("Case", "CaseEvent", "Line"):
+        for each in _schemas_in(definitions[name]):
+            if "patternProperties" in each:
+                each["additionalProperties"] = False
+    return {**OF_CASES, **_plain(made), "$defs": dict(sorted(definitions.items()))}
 
 
 def limits_content() -> str:
@@ -250,3 +276,4 @@ if __name__ == "__main__":
     TEMPLATE.write_text(template_content(), encoding="utf-8")
     JOURNEY.write_text(journey_content(), encoding="utf-8")
     LIMITS.write_text(limits_content(), encoding="utf-8")
+    CASES.write_text(cases_content(), encoding="utf-8")
