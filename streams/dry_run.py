@@ -1,8 +1,8 @@
 """Dry runs of journeys: what one would have done, or did, in a past period.
 
-The real stage goes through the history under virtual time (`streams.virtual`), all that ever happened, so that segments
-know the past; people enter from a day on, and what happens to them in the period is told. Nothing leaves, and nothing is
-written. The journeys beside it are led as well, since they share its caps.
+The real stage goes through the history under virtual time (`streams.virtual`), all that ever happened, so that
+segments know the past; people enter from a day on, and what happens to them in the period is told. Nothing leaves, and
+nothing is written. The journeys beside it are led as well, since they share its caps.
 
 An event counts from when it came. What came later than `HISTORY_MS` after it happened was brought in: it counts from
 when it happened. What the log holds of messages that were sent then is told of those that are ordered now.
@@ -41,7 +41,7 @@ _HISTORY = timedelta(milliseconds=HISTORY_MS)
 
 
 class Period(NamedTuple):
-    """What is told of, in ms since 1970: from the first moment on, up to the second. People enter from `since_ms` on:
+    """What is told of, in ms since 1970: from the first moment on, and before the second. People enter from `since_ms` on:
     who entered before the period is inside when it begins, and is not told of."""
 
     from_ms: int
@@ -113,7 +113,7 @@ class DryRun:
 
     Args:
         name: of the journey; it and all others are those of `rehearsal`.
-        alone: the others are left out.
+        alone: the others are left out; else those that are not live.
 
     Attributes:
         told: what happened in all journeys from `since_ms` on.
@@ -121,7 +121,9 @@ class DryRun:
 
     def __init__(self, rehearsal: Rehearsal, name: str, period: Period, *, alone: bool = False) -> None:
         self._rehearsal, self.name, self.period = rehearsal, name, period
-        self.names = [name] if alone else sorted({name, *rehearsal.journeys})
+        self._end_ms = period.to_ms - 1
+        beside = [each.name for each in rehearsal.journeys.values() if each.status == "live" and not alone]
+        self.names = sorted({name, *beside})
         self._enters: dict[str, Enter] = {
             each: JourneyFile.model_validate(rehearsal.journeys[each].said).enter for each in self.names
         }
@@ -143,15 +145,15 @@ class DryRun:
     def told(self) -> list[Told]:
         return self._stage.told
 
-    def run(self, history: Iterable[Event], on_event: Callable[[], None] | None = None) -> None:
-        """Go through a history: its events in the order of `moment_of`."""
+    def run(self, history: Iterable[Event], on_event: Callable[[int], None] | None = None) -> None:
+        """Go through a history: its events in the order of `moment_of`. `on_event` is told how many more were."""
         stage, period = self._stage, self.period
         self._define()
         stage.at(period.since_ms, self._begin)
         is_begun = False
         for event in history:
             event = as_it_came(event)
-            if event.received_ms > period.to_ms:
+            if event.received_ms > self._end_ms:
                 break
             if not is_begun:
                 is_begun = True
@@ -164,8 +166,8 @@ class DryRun:
             if found is not None:
                 stage.happen(found)
             if on_event is not None:
-                on_event()
-        stage.advance(period.to_ms)
+                on_event(1)
+        stage.advance(self._end_ms)
 
     def _begin(self) -> None:
         """From here on people enter."""
@@ -208,7 +210,7 @@ class DryRun:
             self._look_up(at_ms)
             self._look_up_from(at_ms)
 
-        if at_ms <= self.period.to_ms:
+        if at_ms <= self._end_ms:
             self._stage.at(at_ms, look_up)
 
     def _look_up(self, now_ms: int) -> None:
@@ -225,7 +227,7 @@ class DryRun:
     def _sweep_from(self, name: str, enter: Enter, after_ms: int) -> None:
         """Ask everybody to enter a journey, as often as its date or its schedule says."""
         at_ms = next_sweep(enter, after_ms, self._rehearsal.zone)
-        if at_ms is None or at_ms > self.period.to_ms:
+        if at_ms is None or at_ms > self._end_ms:
             return
 
         def ask() -> None:

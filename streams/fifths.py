@@ -1,4 +1,4 @@
-"""Fifths of RFM, worked out in memory as a history goes by: the same cut points as `streams.rfm` looks up in ClickHouse.
+"""Fifths of RFM, worked out in memory as a history goes by: the cut points that `streams.rfm` looks up in ClickHouse.
 
 Only what changes is looked at: numbers of people whose records did, and people whose scores are others by new cut
 points. A shop of 23,570 customers costs a millisecond or two each time.
@@ -43,14 +43,13 @@ class Fifths:
 
     def hear(self, key: str, customer: Customer) -> None:
         """Somebody's record changed."""
-        place = self._places.get(key)
         if key.partition("/")[0] != self._workspace:
             return
-        orders, last, revenue = (
-            self._fold.attributes(customer.parts, ORDERS, SCORED) if customer.parts and not customer.redirect
-            else (0, None, None)
-        )  # fmt: skip
-        is_customer = bool(orders) and isinstance(last, str)
+        place = self._places.get(key)
+        is_here = bool(customer.parts) and not customer.redirect
+        orders, last, revenue = self._fold.attributes(customer.parts, ORDERS, SCORED) if is_here else (0, None, None)
+        last_ms = to_ms(datetime.fromisoformat(last)) if orders and isinstance(last, str) else 0
+        is_customer = last_ms > 0
         if place is None:
             if not is_customer:
                 return
@@ -58,7 +57,7 @@ class Fifths:
         self._currencies.subtract(self._paid[place].keys())
         paid = self._paid[place] = dict(revenue) if is_customer and isinstance(revenue, Mapping) else {}
         self._currencies.update(paid.keys())
-        self._last[place] = to_ms(datetime.fromisoformat(last)) if is_customer else 0
+        self._last[place] = last_ms
         self._orders[place] = orders if is_customer else 0
         self._revenue[place] = number_of(paid.get(self._currency, 0)) or 0.0
         self._scores[place] = customer.rfm or 0
@@ -68,9 +67,9 @@ class Fifths:
         self._keys.append(key)
         self._paid.append({})
         if place == len(self._last):
-            self._last, self._orders, self._revenue = (
-                np.concatenate([each, np.zeros_like(each)]) for each in (self._last, self._orders, self._revenue)
-            )  # type: ignore[assignment]
+            self._last = np.concatenate([self._last, np.zeros_like(self._last)])
+            self._orders = np.concatenate([self._orders, np.zeros_like(self._orders)])
+            self._revenue = np.concatenate([self._revenue, np.zeros_like(self._revenue)])
             self._scores = np.concatenate([self._scores, np.zeros_like(self._scores)])
         return place
 

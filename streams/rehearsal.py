@@ -14,6 +14,7 @@ from config.journeys import (
     check_journeys_together,
     conditions_of,
     mail_of,
+    parse_journey,
     read_journeys,
     read_limits,
     segments_of,
@@ -53,6 +54,21 @@ class Rehearsal:
         """The same with this journey, instead of the one of its name."""
         return replace(self, journeys={**self.journeys, journey.name: journey})
 
+    def with_draft(self, name: str, text: str, file: str = "") -> Rehearsal:
+        """The same with a journey as somebody wrote it, and has not saved.
+
+        Args:
+            file: how messages name it.
+
+        Raises:
+            ConfigError: it is wrong, or asks for what is not there; with the line.
+        """
+        read = parse_journey(name, text, self.config, self.zone, file)
+        check_journeys_together({name: read}, self.segments, self.mails)
+        before = self.journeys.get(name)
+        version = before.version + 1 if before is not None else 1
+        return self.with_journey(LedJourney(name=name, version=version, said=read.plain))
+
     def definitions(
         self, names: Iterable[str], *, are_led: bool = True, cuts: Iterable[Cuts] = (),
         segments: Mapping[str, Said] | None = None,
@@ -79,6 +95,32 @@ class Rehearsal:
     def uses_rfm(self, names: Iterable[str]) -> bool:
         """Whether one of these journeys asks for scores of RFM, itself or by a segment."""
         return any(b'"rfm.' in msgspec.json.encode(said.when) for said in self.definitions(names).definitions)
+
+
+class _Told(msgspec.Struct):
+    """A rehearsal on its way from one process to another."""
+
+    workspace: str
+    zone: str
+    segments: dict[str, Said]
+    journeys: dict[str, LedJourney]
+    mails: dict[str, Mail]
+    limits: dict[str, Any]
+
+
+_decode = msgspec.json.Decoder(_Told).decode
+
+
+def encode_rehearsal(rehearsal: Rehearsal) -> bytes:
+    told = _Told(rehearsal.workspace, rehearsal.zone, dict(rehearsal.segments), dict(rehearsal.journeys),
+                 dict(rehearsal.mails), dict(rehearsal.limits))  # fmt: skip
+    return msgspec.json.encode(told)
+
+
+def decode_rehearsal(told: bytes | str, config: Path) -> Rehearsal:
+    """What `encode_rehearsal` wrote, for processors with the settings of this config folder."""
+    read = _decode(told)
+    return Rehearsal(config, read.workspace, read.zone, read.segments, read.journeys, read.mails, read.limits)
 
 
 def remembered_for(name: str, version: int, said: JourneyFile) -> Iterable[Said]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import ConfigError
-from streams.cli.options import Config, Json, settings_of
+from schemas.errors import ConfigError, TidewireError
+from streams.cli.options import Analytics, Config, Data, Json, Log, settings_of
 
 if TYPE_CHECKING:
     from config.journey_cases import CasesRead
+    from config.settings import Settings
+    from schemas.event import Event
+    from streams.access import Api
     from streams.cases import Ran, Row
+    from streams.dry_run import Period, Report
     from streams.rehearsal import Rehearsal
 
 
 def register_tests(journeys: typer.Typer) -> None:
     journeys.command("test")(test)
+    journeys.command("dry-run")(dry_run)
 
 
 # --- cases
@@ -111,3 +116,142 @@ def _as_json(cases: CasesRead, ran: Ran) -> dict[str, Any]:
         for row in ran.rows
     ]  # fmt: skip
     return {"journey": ran.journey, "case": ran.case.case, "place": ran.place, "passed": ran.passed, "lines": rows}
+
+
+# --- dry runs
+
+
+def dry_run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the journey.")],
+    from_: Annotated[str, typer.Option("--from", metavar="DATE", help="The first day that is told of.")],
+    to: Annotated[str, typer.Option("--to", metavar="DATE", help="The last day.")],
+    since: Annotated[str | None, typer.Option(
+        "--since", metavar="DATE", help="People enter from this day on, so that those are inside who were. [default: "
+        "the first day]", show_default=False)] = None,
+    alone: Annotated[bool, typer.Option("--alone", help="Leave out the other journeys, which share its caps.")] = False,
+    draft: Annotated[Path | None, typer.Option("--draft", metavar="FILE", help="A journey as YAML, saved or not, "
+                                               "instead of the newest version.", exists=True, dir_okay=False)] = None,
+    file: Annotated[Path | None, typer.Option(
+        "--file", metavar="FILE", help="Events as JSON lines, as `send` takes them, instead of those in ClickHouse, and "
+        "the journeys of the config folder.")] = None,
+    as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
+) -> None:  # fmt: skip
+    """What a journey would have done in a past period, or did: the same engine over the events that really came.
+
+    Nothing is sent, and nothing is written.
+    """
+    from streams.cli.show import as_json_line
+
+    settings = settings_of(data=data, config=config, log=log, analytics=analytics)
+    period = _period(from_, to, since, settings.timezone)
+    if file is not None:
+        report = _over_file(settings, name, period, file, draft, alone)
+    else:
+        from streams.cli.question import ask
+
+        report = ask(settings, lambda api: _over_the_past(settings, api, name, period, draft, alone))
+    if as_json:
+        print(as_json_line(report))
+    else:
+        _print_report(report)
+
+
+def _period(from_: str, to: str, since: str | None, zone: str) -> Period:
+    from streams.dry_run import Period
+
+    from_ms, to_ms = _day("--from", from_, zone), _day("--to", to, zone, is_last=True)
+    since_ms = _day("--since", since, zone) if since is not None else from_ms
+    if to_ms <= from_ms:
+        raise ConfigError("--to", f"{to} is before {from_}.")
+    if since_ms > from_ms:
+        raise ConfigError("--since", f"{since} is after {from_}.", "Name the day itself, or one before it.")
+    return Period(from_ms, to_ms, since_ms)
+
+
+def _day(option: str, text: str, zone: str, *, is_last: bool = False) -> int:
+    """When a day begins; of the last, when it is over. A time is that moment."""
+    from datetime import datetime, timedelta
+    from zoneinfo import ZoneInfo
+
+    from schemas.times import to_ms
+
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(option, f"{text!r} is no day.", "Write it as 2026-01-31.") from None
+    if is_last and len(text) <= len("2026-01-31"):
+        at += timedelta(days=1)
+    return to_ms(at if at.tzinfo is not None else at.replace(tzinfo=ZoneInfo(zone)))
+
+
+def _over_file(
+    settings: Settings, name: str, period: Period, file: Path, draft: Path | None, alone: bool
+) -> Report:
+    from streams.past import past_of_file
+    from streams.rehearsal import rehearsal_of
+
+    rehearsal = rehearsal_of(settings.config, settings.workspace, settings.timezone)
+    return _run(rehearsal, name, period, past_of_file(file, settings.workspace), draft, alone)
+
+
+def _over_the_past(
+    settings: Settings, api: Api, name: str, period: Period, draft: Path | None, alone: bool
+) -> Report:
+    from streams.past import past_of
+    from streams.rehearsal import decode_rehearsal
+
+    rehearsal = decode_rehearsal(api.get("/api/rehearsal")["rehearsal"], settings.config)
+    past = past_of(lambda sql: api.post("/api/sql", {"query": sql})["rows"], rehearsal.workspace, period.to_ms)
+    return _run(rehearsal, name, period, past, draft, alone)
+
+
+def _run(
+    rehearsal: Rehearsal, name: str, period: Period, past: Iterable[Event], draft: Path | None, alone: bool
+) -> Report:
+    from config.yaml_file import read_text
+    from streams.cli.progress import progress
+    from streams.dry_run import DryRun
+
+    if draft is not None:
+        rehearsal = rehearsal.with_draft(name, read_text(draft), str(draft))
+    if name not in rehearsal.journeys:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, list(rehearsal.journeys), 1)
+        raise TidewireError(f'There is no journey "{name}".' + (f' Did you mean "{near[0]}"?' if near else ""))
+    began = time.monotonic()
+    run = DryRun(rehearsal, name, period, alone=alone)
+    with progress("events", None) as bar:
+        run.run(past, bar.advance)
+    return run.report(time.monotonic() - began)
+
+
+def _print_report(report: Report) -> None:
+    from streams.cli.show import cell, print_facts, print_table
+
+    print(f"{report.journey}, {report.from_} to {report.to}")
+    print()
+    print_facts({
+        "people": report.people, "entered": report.entered, "held out": report.held_out, "inside": report.inside,
+        "goals": report.goals, "by held out": report.goals_of_held_out, "worth": report.value,
+        "events": report.events, "beside it": " ".join(report.beside), "seconds": report.seconds,
+    })  # fmt: skip
+    for title, rows in (
+        ("Not entered", [{"why": why, "times": times} for why, times in report.not_entered.items()]),
+        ("Steps", [
+            {"step": step, "times": times, "sent": report.sends.get(step, 0) + report.calls.get(step, 0),
+             "delayed": report.delayed.get(step, 0), "refused": report.refused.get(step, {})}
+            for step, times in report.steps.items()
+        ]),
+        ("Caps", [{"cap": cap, "times": times} for cap, times in report.caps.items()]),
+        ("Left", [{"why": why, "times": times} for why, times in report.left.items()]),
+        ("Exits", [{"by": by, "times": times} for by, times in report.exits.items()]),
+    ):  # fmt: skip
+        if rows:
+            print(f"\n{title}")
+            print_table(rows)
+    for example in report.examples:
+        print(f"\n{cell(example.person)}")
+        for line in example.lines:
+            print(f"  {line.at}  {' '.join(filter(None, (line.what, cell(line.step))))}"
+                  f"{' — ' if line.why else ''}{cell(line.why)}")  # fmt: skip
