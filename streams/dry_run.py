@@ -41,8 +41,8 @@ _HISTORY = timedelta(milliseconds=HISTORY_MS)
 
 
 class Period(NamedTuple):
-    """What is told of, in ms since 1970: from the first moment on, and before the second. People enter from `since_ms` on:
-    who entered before the period is inside when it begins, and is not told of."""
+    """What is told of, in ms since 1970: from the first moment on, and before the second. People enter from `since_ms`
+    on: who entered before the period is inside when it begins, and is not told of."""
 
     from_ms: int
     to_ms: int
@@ -197,9 +197,10 @@ class DryRun:
             customer = stage.people.records[key]
             if self._fifths is not None:
                 self._fifths.hear(key, customer)
-            for dates in self._dates.values():
+            if self._dates:
                 (traits,) = self._fold.attributes(customer.parts, PROFILE, ("traits",)) if customer.parts else (None,)
-                dates.hear(key, traits)
+                for dates in self._dates.values():
+                    dates.hear(key, traits)
         stage.touched.clear()
 
     def _look_up_from(self, after_ms: int) -> None:

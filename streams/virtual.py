@@ -76,8 +76,8 @@ class VirtualStage:
         told: what journeys decided, in order.
         orders: the messages that they ordered, in order.
         refused: how many events were refused.
-        touched: keys of people whose records changed since somebody last emptied it, by sweeps alone left out: these
-            change nothing of what processors know.
+        touched: keys of people whose records changed since somebody last emptied it, but for those that only timers and
+            sweeps changed: these change nothing of what segments ask for.
     """
 
     def __init__(
@@ -97,7 +97,6 @@ class VirtualStage:
         self._waiting: deque[Outgoing] = deque()
         self._queue: list[tuple[int, int, int, Action | str]] = []
         self._due: dict[str, int] = {}  # by person key: the moment that stands in the queue
-        self._is_sweeping = False
         self._offset = self._number = 0
 
     # --- what happens
@@ -109,9 +108,9 @@ class VirtualStage:
 
     def sweep(self, sweep: Sweep, concerned: Sequence[str] | None = None) -> None:
         """Look at everybody; or, where it is known that nothing would come of it for others, at those alone."""
-        self.people.concerned, self._is_sweeping = concerned, True
-        self.tell(sweep)
-        self.people.concerned, self._is_sweeping = None, False
+        self.people.concerned = concerned
+        self._deliver(_internal(sweep), is_asked=True)
+        self.people.concerned = None
 
     def event(self, event: Event) -> None:
         """Something happens, at its `received_ms`; all that is due until then happens before."""
@@ -164,15 +163,15 @@ class VirtualStage:
             return  # it was put off since
         del self._due[key]
         for _ in range(MOST_AT_ONCE):
-            self._deliver(_internal(Tick(to=key, origin="", at_ms=self.now_ms)))
+            self._deliver(_internal(Tick(to=key, origin="", at_ms=self.now_ms)), is_asked=True)
             if self._due.get(key, self.now_ms + 1) > self.now_ms:
                 return
             del self._due[key]
         raise TidewireError(f"The timers of {key} fire without end at {to_iso(self.now_ms)}. It is a bug in a "
                             "processor, or in the stage.")  # fmt: skip
 
-    def _deliver(self, first: Outgoing) -> None:
-        """Hand a record to the stage, and all that it sends itself in turn."""
+    def _deliver(self, first: Outgoing, *, is_asked: bool = False) -> None:
+        """Hand a record to the stage, and all that it sends itself in turn. `is_asked`: it is a timer or a sweep."""
         waiting, stage, people, out = self._waiting, self._stage, self.people, self._out
         waiting.append(first)
         while waiting:
@@ -184,7 +183,7 @@ class VirtualStage:
             except ProcessorFailed as failed:
                 raise TidewireError(f"Processor {failed.processor} failed at {to_iso(self.now_ms)}: {failed}. "
                                     "It is a bug in that processor.") from failed  # fmt: skip
-            if outgoing.headers is not HEADERS or not self._is_sweeping:
+            if not is_asked or outgoing.headers is not HEADERS:
                 self.touched |= people.changed
             self._notice(people.changed)
 

@@ -132,8 +132,8 @@ def dry_run(
     draft: Annotated[Path | None, typer.Option("--draft", metavar="FILE", help="A journey as YAML, saved or not, "
                                                "instead of the newest version.", exists=True, dir_okay=False)] = None,
     file: Annotated[Path | None, typer.Option(
-        "--file", metavar="FILE", help="Events as JSON lines, as `send` takes them, instead of those in ClickHouse, and "
-        "the journeys of the config folder.")] = None,
+        "--file", metavar="FILE", help="Events as JSON lines, as `send` takes them, not those in ClickHouse; the "
+        "journeys are then those of the config folder.")] = None,
     as_json: Json = False, data: Data = None, config: Config = None, log: Log = None, analytics: Analytics = None,
 ) -> None:  # fmt: skip
     """What a journey would have done in a past period, or did: the same engine over the events that really came.
