@@ -13,8 +13,9 @@ from __future__ import annotations
 from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -22,12 +23,13 @@ from processors.answers import at_path
 from processors.moments import day_at, is_day, next_clock
 from processors.profile import PROFILE
 from schemas.coupons import HISTORY_MS
+from schemas.errors import ConfigError
 from schemas.event import Event
 from schemas.internal import Sweep
 from schemas.journeys import Dated, Enter, JourneyFile
 from schemas.messages import SOURCE, Order
 from schemas.segments import Cuts, Definitions
-from schemas.times import to_iso
+from schemas.times import to_iso, to_ms
 from streams.outbox import effect_id
 from streams.rehearsal import Rehearsal
 from streams.segments import RULES_KEY
@@ -37,6 +39,7 @@ from streams.virtual import ANSWER_AFTER_MS, Told, VirtualStage, sent
 EXAMPLES = 10
 MOST_OF_EXAMPLE = 50  # lines of one
 MIDNIGHT = "00:00"
+_DAY = len("2026-01-31")
 _HISTORY = timedelta(milliseconds=HISTORY_MS)
 
 
@@ -47,6 +50,31 @@ class Period(NamedTuple):
     from_ms: int
     to_ms: int
     since_ms: int
+
+
+def period_of(from_: str, to: str, since: str, zone: str) -> Period:
+    """From the beginning of one day to the end of another; a text with a time of day is that moment.
+
+    Raises:
+        ConfigError: one is no day, or they are in the wrong order.
+    """
+    from_ms, to_ms_ = _day("from", from_, zone), _day("to", to, zone, is_last=True)
+    since_ms = _day("since", since, zone) if since else from_ms
+    if to_ms_ <= from_ms:
+        raise ConfigError("to", f"{to} is before {from_}.", "Name a later day.")
+    if since_ms > from_ms:
+        raise ConfigError("since", f"{since} is after {from_}.", "Name the day itself, or one before it.")
+    return Period(from_ms, to_ms_, since_ms)
+
+
+def _day(name: str, text: str, zone: str, *, is_last: bool = False) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(name, f'"{text}" is no day.', "Write it as 2026-01-31.") from None
+    if is_last and len(text) <= _DAY:
+        at += timedelta(days=1)
+    return to_ms(at if at.tzinfo is not None else at.replace(tzinfo=ZoneInfo(zone)))
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):

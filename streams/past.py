@@ -46,17 +46,30 @@ def past_of(query: Query, workspace: str, until_ms: int) -> Iterator[Event]:
     Raises:
         TidewireError: it cannot be asked, or there is no such workspace.
     """
+    hours = query(hours_sql(workspace, until_ms))
+    for first, last in ranges_of(hours):
+        for row in query(events_sql(workspace, first, last)):
+            yield event_of_row(workspace, row)
+
+
+def hours_sql(workspace: str, until_ms: int) -> str:
+    """A query for how many events there are in each hour: columns `hour`, since 1970, and `events`.
+
+    Raises:
+        TidewireError: there is no such workspace.
+    """
     if not WORKSPACE_PATTERN.match(workspace):
         raise TidewireError(f"{workspace!r} is no workspace")
-    for first, last in _ranges(query, workspace, until_ms):
-        sql = _EVENTS.format(workspace=workspace, moment=_MOMENT, hour=HOUR_MS, first=first, last=last)
-        for row in query(sql):
-            yield _event(workspace, row)
+    return _HOURS.format(workspace=workspace, moment=_MOMENT, hour=HOUR_MS, last=until_ms // HOUR_MS)
 
 
-def _ranges(query: Query, workspace: str, until_ms: int) -> Iterator[tuple[int, int]]:
+def events_sql(workspace: str, first: int, last: int) -> str:
+    """A query for the events of some hours, as rows for `event_of_row`."""
+    return _EVENTS.format(workspace=workspace, moment=_MOMENT, hour=HOUR_MS, first=first, last=last)
+
+
+def ranges_of(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, int]]:
     """Hours that are read together, the first and the last of each."""
-    rows = query(_HOURS.format(workspace=workspace, moment=_MOMENT, hour=HOUR_MS, last=until_ms // HOUR_MS))
     first: int | None = None
     last = events = 0
     for row in rows:
@@ -71,7 +84,7 @@ def _ranges(query: Query, workspace: str, until_ms: int) -> Iterator[tuple[int, 
         yield first, last
 
 
-def _event(workspace: str, row: Mapping[str, Any]) -> Event:
+def event_of_row(workspace: str, row: Mapping[str, Any]) -> Event:
     kind = row["type"]
     return Event(
         message_id=row["message_id"], type=kind, workspace=workspace, source=row["source"],

@@ -141,9 +141,10 @@ def dry_run(
     Nothing is sent, and nothing is written.
     """
     from streams.cli.show import as_json_line
+    from streams.dry_run import period_of
 
     settings = settings_of(data=data, config=config, log=log, analytics=analytics)
-    period = _period(from_, to, since, settings.timezone)
+    period = period_of(from_, to, since or "", settings.timezone)
     if file is not None:
         report = _over_file(settings, name, period, file, draft, alone)
     else:
@@ -154,34 +155,6 @@ def dry_run(
         print(as_json_line(report))
     else:
         _print_report(report)
-
-
-def _period(from_: str, to: str, since: str | None, zone: str) -> Period:
-    from streams.dry_run import Period
-
-    from_ms, to_ms = _day("--from", from_, zone), _day("--to", to, zone, is_last=True)
-    since_ms = _day("--since", since, zone) if since is not None else from_ms
-    if to_ms <= from_ms:
-        raise ConfigError("--to", f"{to} is before {from_}.")
-    if since_ms > from_ms:
-        raise ConfigError("--since", f"{since} is after {from_}.", "Name the day itself, or one before it.")
-    return Period(from_ms, to_ms, since_ms)
-
-
-def _day(option: str, text: str, zone: str, *, is_last: bool = False) -> int:
-    """When a day begins; of the last, when it is over. A time is that moment."""
-    from datetime import datetime, timedelta
-    from zoneinfo import ZoneInfo
-
-    from schemas.times import to_ms
-
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(option, f"{text!r} is no day.", "Write it as 2026-01-31.") from None
-    if is_last and len(text) <= len("2026-01-31"):
-        at += timedelta(days=1)
-    return to_ms(at if at.tzinfo is not None else at.replace(tzinfo=ZoneInfo(zone)))
 
 
 def _over_file(

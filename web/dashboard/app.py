@@ -30,6 +30,7 @@ from web.dashboard.guard import Guard
 from web.dashboard.pages import (
     api,
     coupons,
+    journey_dry_runs,
     journeys_api,
     live,
     messages,
@@ -164,6 +165,8 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
                     Route("/coupons/{name}", coupons.one),
                     Route("/coupons/{name}/of", coupons.of),
                     Route("/coupons/{name}/give", coupons.ask, methods=["POST"]),
+                    Route("/rehearsal", journey_dry_runs.rehearsal),
+                    Route("/journeys/{name}/dry-run", journey_dry_runs.dry_run, methods=["POST"]),
                     Route("/segments", segments_api.segments),
                     Route("/segments/apply", segments_api.apply, methods=["POST"]),
                     Route("/segments/{name}", segments_api.segment),

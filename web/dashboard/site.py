@@ -65,6 +65,7 @@ class Site:
         self.drafts: OrderedDict[str, str] = OrderedDict()  # mails of templates that were not saved, by their digest
         self.open_streams = 0  # of live pages
         self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
+        self.dry_running = asyncio.Lock()  # one of a journey at a time
         self._pages = _environment()
 
     async def _segments_there(self) -> Collection[str]:

@@ -11,6 +11,7 @@
     POST /api/backup            {"to": "/a/folder"}   begins a backup; one at a time
     GET  /api/backup                                  how it is getting on: running, done or failed
     …    /api/segments…                               see segments_api.py
+    …    /api/rehearsal, /api/journeys/NAME/dry-run   see journey_dry_runs.py
     …    /api/journeys…                               see journeys_api.py
     …    /api/templates…                              see templates_api.py
     …    /api/coupons…                                see coupons.py
