@@ -4,6 +4,7 @@ journeys, templates and limits, and from what ClickHouse knows of those who are 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +19,8 @@ from schemas.errors import ConfigError
 from schemas.journeys import JourneyFile, Led, LedJourney, Mail, SavedJourney, SplitStep, decode_led, encode_led
 from schemas.segments import Said, Told
 from streams.journeys import Journeys
-from streams.lag import measure_lag
+from streams.lag import until_past
+from streams.lines import EVENTS
 from streams.log import Log
 from streams.templates import Templates
 
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 KEPT = 2  # versions beside the newest: by one that was the newest just now somebody may enter until all are told
 LOOK_UP_EVERY_S = 600.0
+PATIENCE_S = 5.0
 LEAST_CHANGE = 0.01  # of the share of an arm; less is not told
 END = "end"
 
@@ -210,7 +213,7 @@ class Leads:
             return
         older = {(each.name, each.version) for each in told.led.journeys if not each.is_newest}
         # Only what nobody can enter by any more, and only once all that was entered by it is there to be seen.
-        if older and (await measure_lag(self._log)).is_none:
+        if older and await self._is_stored():
             rows = await self._analytics.query(_INSIDE, {"workspace": self._workspace})
             self._unused = older - {(row["journey"], row["definition"]) for row in rows}
         for each in told.led.journeys:
@@ -218,6 +221,16 @@ class Leads:
                 await self._learn(each, now_ms)
         self._look_up_at_s = time.monotonic() + LOOK_UP_EVERY_S
         self._looked_up += 1
+
+    async def _is_stored(self) -> bool:
+        """Whether ClickHouse holds all that follows from the events there are now; it may take a moment."""
+        ends = {partition: end - 1 for partition, (_, end) in (await self._log.bounds(EVENTS)).items()}
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await until_past(self._log, ends)
+        except TimeoutError:
+            return False
+        return True
 
     async def _learn(self, journey: LedJourney, now_ms: int) -> None:
         """Weigh the arms of splits by how many of those who drew them reached the goal."""
