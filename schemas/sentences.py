@@ -128,6 +128,30 @@ def sentence_of(condition: Any, language: str = "en") -> str:
     return _Speaker(LANGUAGES[language]).of(condition)
 
 
+def event_said(event: Event, language: str = "en") -> str:
+    """An event and the tests on it.
+
+    >>> event_said(Event(did="Order Completed", where={"total": {"at_least": 20}}))
+    '“Order Completed” where “total” is at least 20'
+    """
+    return _Speaker(LANGUAGES[language]).event(event)
+
+
+def duration_said(duration: Duration, language: str = "en") -> str:
+    """So long: 3 days."""
+    return _Speaker(LANGUAGES[language]).duration(duration)
+
+
+def quoted(text: str, language: str = "en") -> str:
+    """A name that somebody gave, between quotation marks."""
+    return LANGUAGES[language].quoted.format(text)
+
+
+def value_said(value: Any, language: str = "en") -> str:
+    """A value that something is, or is to be: a text between quotation marks, yes or no."""
+    return _Speaker(LANGUAGES[language]).value(value)
+
+
 class _Speaker:
     """Speaks one language."""
 
@@ -166,7 +190,7 @@ class _Speaker:
         words = self.words
         match node:
             case Did() if not node.is_counted:
-                return words.did_not.format(event=self._event(node), when=self._when(node))
+                return words.did_not.format(event=self.event(node), when=self._when(node))
             case InSegment():
                 return words.not_segment.format(self._quoted(node.segment))
             case Trait() | Attribute() | Context():
@@ -176,7 +200,7 @@ class _Speaker:
 
     # --- events
 
-    def _event(self, event: Event) -> str:
+    def event(self, event: Event) -> str:
         said = self._quoted(event.did)
         if event.where:
             tests = (f"{self._quoted(where.property)} {self._test(where)}" for where in event.where)
@@ -186,13 +210,13 @@ class _Speaker:
     def _when(self, leaf: Any) -> str:
         words = self.words
         if leaf.within is not None:
-            return words.within.format(self._duration(leaf.within))
+            return words.within.format(self.duration(leaf.within))
         if getattr(leaf, "longer_ago", None) is not None:
-            return words.longer_ago.format(self._duration(leaf.longer_ago))
+            return words.longer_ago.format(self.duration(leaf.longer_ago))
         return words.since.format(leaf.since.isoformat()) if leaf.since is not None else ""
 
     def _did(self, node: Did) -> str:
-        words, event, when = self.words, self._event(node), self._when(node)
+        words, event, when = self.words, self.event(node), self._when(node)
         if node.which is not None:
             return (words.first if node.which == "first" else words.last).format(event=event, when=when.strip())
         if node.total is not None:
@@ -211,14 +235,14 @@ class _Speaker:
         return self.words.less_in_total.format(total.less_than)
 
     def _steps(self, node: Steps) -> str:
-        said = self.words.did.format(event=self._event(node.sequence[0]), times="", when=self._when(node))
+        said = self.words.did.format(event=self.event(node.sequence[0]), times="", when=self._when(node))
         return said + "".join(self._step(step) for step in node.sequence[1:])
 
     def _step(self, step: Step) -> str:
         words = self.words
-        soon = words.soon.format(self._duration(step.within)) if step.within is not None else ""
-        without = words.without.format(self._event(step.without)) if step.without is not None else ""
-        return words.then.format(event=self._event(step), soon=soon, without=without)
+        soon = words.soon.format(self.duration(step.within)) if step.within is not None else ""
+        without = words.without.format(self.event(step.without)) if step.without is not None else ""
+        return words.then.format(event=self.event(step), soon=soon, without=without)
 
     # --- tests
 
@@ -231,15 +255,15 @@ class _Speaker:
             case (low, high) if op is Op.BETWEEN:
                 return phrase.format(low, high)
             case Duration():
-                return phrase.format(self._duration(value))
+                return phrase.format(self.duration(value))
             case tuple():
-                shown = [self._value(each) for each in value[:SHOWN_VALUES]]
+                shown = [self.value(each) for each in value[:SHOWN_VALUES]]
                 if len(value) > SHOWN_VALUES:
                     shown.append(self.words.more.format(len(value) - SHOWN_VALUES))
                 return phrase.format(self.words.comma.join(shown))
-        return phrase.format(self._value(value))
+        return phrase.format(self.value(value))
 
-    def _value(self, value: Any) -> str:
+    def value(self, value: Any) -> str:
         if isinstance(value, bool):
             return self.words.true if value else self.words.false
         return self._quoted(value) if isinstance(value, str) else str(value)
@@ -247,5 +271,5 @@ class _Speaker:
     def _quoted(self, text: str) -> str:
         return self.words.quoted.format(text)
 
-    def _duration(self, duration: Duration) -> str:
+    def duration(self, duration: Duration) -> str:
         return self.words.units[duration.unit][duration.count != 1].format(duration.count)

@@ -123,6 +123,16 @@ class Texts(ABC, Generic[Saved, Read]):
             ConfigError: it is not.
         """
 
+    async def examine(self, name: str, text: str) -> Read:
+        """As `check`, and whether what it asks for is there.
+
+        Raises:
+            ConfigError: what is wrong with it, with its line and the mend.
+        """
+        read = await asyncio.to_thread(self.check, name, text)
+        await self._check_beside({name: read})
+        return read
+
     # --- what there is
 
     async def look(self) -> None:

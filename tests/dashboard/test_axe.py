@@ -52,6 +52,14 @@ def pages_of(world: World) -> list[str]:
     pages += ["/templates", "/templates/welcome", "/templates/new", "/templates/welcome/edit",
               "/templates/welcome/remove", "/templates/welcome/versions/1"]  # fmt: skip
     pages += [f"/templates/come_back?person={quote(row['person'], safe='')}" for row in rows]
+    query = "SELECT person, journey FROM journey_runs_list ORDER BY run LIMIT 1"
+    runs = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
+    pages += ["/journeys", "/journeys/new"]
+    for row in runs:
+        name = row["journey"]
+        below = ("", "/edit", "/versions/1", "/tests", "/steer?do=stop", "/remove")
+        pages += [f"/journeys/{name}{rest}" for rest in below]
+        pages += [f"/people/{quote(row['person'], safe='')}/why?about={name}"]
     query = "SELECT any(id) AS id FROM messages_list GROUP BY state ORDER BY state"
     messages = world.http.post("/api/sql", headers=authorized, json={"query": query}).json()["rows"]
     pages += ["/messages", "/suppressions", "/messages?state=unknown", "/messages/just-now?ordered=1"]

@@ -23,9 +23,10 @@ Worlds = Callable[[str], World]
 STARTS = ("/", "/?range=all", "/live", "/people", "/rejected", "/rejected?state=all", "/segments", "/segments/new",
           "/segments/hostile", "/segments/hostile/edit", "/segments/hostile_0", "/segments/hostile_0/remove",
           "/templates", "/templates/welcome", "/templates/welcome/edit", "/messages", "/suppressions",
-          "/coupons", "/coupons/spring")
+          "/coupons", "/coupons/spring", "/journeys", "/journeys/basket", "/journeys/basket/edit",
+          "/journeys/basket/versions/1", "/journeys/basket/tests", "/journeys/basket/remove")
 FOLLOWED = re.compile(r"/(?:\?[^&]*|live\?.*|people(?:\?|/).*|rejected(?:\?[^&]*|/.*)|unmerge\?.*|"
-                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|templates/\w+\?.*|messages/\w+)")
+                      r"segments(?:\?.*|/\w+|/hostile/why\?.*)?|journeys/\w+|templates/\w+\?.*|messages/\w+)")
 FEW = 6  # of the pages of one person or one letter, which lead to the same kinds of pages, one in so many is followed
 
 

@@ -33,6 +33,7 @@ from config.settings import Settings
 from config.write_keys import WriteKey, WriteKeys, hash_of
 from processors.coupon import CouponProcessor
 from processors.fold import Fold
+from processors.journeys import Journeys
 from processors.orders import Orders
 from processors.profile import Profile
 from processors.segments import Segments
@@ -50,14 +51,16 @@ from streams.campaigns import take_over
 from streams.definitions import Coordinator
 from streams.embedded import EmbeddedLog
 from streams.giving import give
+from streams.leads import Leads
 from streams.log import Outgoing
 from streams.metrics import StageMetrics
 from streams.ordering import order
 from streams.proof import Proof, store
 from streams.roles import start_coupons, start_sender
+from streams.schedules import Schedules
 from streams.stage import CustomerStage
 from streams.topics import create_topics
-from tests.dashboard import payloads
+from tests.dashboard import journeys, payloads
 from web.collector.app import CollectorFirst
 from web.collector.ingest import Collector, dead_letter
 from web.collector.server import guarded_server
@@ -335,7 +338,7 @@ async def serve(scene: str, folder: Path) -> None:
     for topic, records in records_of(of(scene) if is_new else ()).items():
         for start in range(0, len(records), 2_000):
             await log.append(topic, records[start : start + 2_000])
-    fold = Fold([Profile(), Visits(), Orders(), CouponProcessor(), Segments()])
+    fold = Fold([Profile(), Visits(), Orders(), CouponProcessor(), Segments(), Journeys()])
     analytics = Analytics(settings.analytics_url)
     await analytics.start()
     sink = ClickHouseSink(log, analytics, (*fold.tables, *TABLES, *COUPON_TABLES), settings)
@@ -347,7 +350,6 @@ async def serve(scene: str, folder: Path) -> None:
     await start_sender(settings, log, registry, stack)
     await start_coupons(settings, log, registry, stack)
 
-    coordinator = Coordinator(log, analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes)
     pages = dashboard(log, analytics, settings, TOKEN, check=fold.check, progress=lambda: coordinator.progress)
     keys = WriteKeys([WriteKey(name="trial", sha256=hash_of(KEY), kind="any")])
     app = CollectorFirst(Collector(log, keys, settings, registry, lag=lambda: 0), pages)
@@ -359,19 +361,27 @@ async def serve(scene: str, folder: Path) -> None:
     while not server.started:  # noqa: ASYNC110 (uvicorn offers nothing to wait for)
         await asyncio.sleep(0.01)
     site = pages.state.site
+    leads = Leads(log, analytics, site.journeys, site.templates, workspace=settings.workspace)
+    coordinator = Coordinator(
+        log, analytics, zone=settings.timezone, rfm_minutes=settings.rfm_minutes, leads=leads
+    )
+    schedules = Schedules(log, coordinator, site.journeys, settings.timezone)
     calm = 0
     while calm < 5 and not sinking.done():
         calm = calm + 1 if (await site.freshness()).is_current else 0
         await asyncio.sleep(0.1)
-    coordinating = asyncio.create_task(coordinator.run() if scene != "bare" else asyncio.sleep(0))
+    works = (coordinator.run(), schedules.run()) if scene != "bare" else ()
+    coordinating = [asyncio.create_task(work) for work in works]
     await site.templates.apply_files(by="config", now_ms=to_ms(datetime.now(UTC)))
     await define(site, scene if is_new else "")
     await send_messages(site, scene if is_new else "")
     await give_coupons(site, scene if is_new else "", folder)
+    await journeys.make(site, scene if is_new else "", NOW)
     print(json.dumps({"url": f"http://127.0.0.1:{port}"}), flush=True)
     await serving
-    coordinating.cancel()
-    await asyncio.wait([coordinating])
+    for task in coordinating:
+        task.cancel()
+    await asyncio.gather(*coordinating, return_exceptions=True)
     await stack.aclose()
     await stage.stop()
     await sink.stop()

@@ -76,6 +76,19 @@ def flow(up: Sequence[Value], down: Sequence[Value], height: int = 120) -> Marku
     )
 
 
+def interval(low: float, high: float, middle: float) -> Markup:
+    """From where to where something may be, and where it is thought to be, beside a line at 0."""
+    reach = max(abs(low), abs(high), abs(middle)) * 1.1 or 1.0
+    start, end, at = (50 + 50 * value / reach for value in (low, high, middle))
+    side = "interval-above" if low > 0 else "interval-below" if high < 0 else "interval-both"
+    return Markup(  # noqa: S704
+        '<svg class="interval" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        f'<rect class="interval-bar {side}" x="{start:.2f}" y="4" width="{max(end - start, 0.5):.2f}" height="4"/>'
+        '<rect class="interval-zero" x="49.85" y="0" width="0.3" height="12"/>'
+        f'<rect class="interval-at {side}" x="{at - 0.3:.2f}" y="2" width="0.6" height="8"/></svg>'
+    )
+
+
 def share(value: Value, whole: Value) -> Markup:
     """A bar that is `value` of `whole` long, to lie behind a row of a list."""
     ratio = min(max(float(value or 0) / (float(whole or 0) or 1.0), 0.0), 1.0)

@@ -145,6 +145,11 @@ class Language:
     def percent(self, ratio: float | None, places: int = 1) -> str:
         return "–" if ratio is None else f"{100 * ratio:,.{places}f}%"
 
+    def points(self, difference: float) -> str:
+        """A difference of shares, in hundredths: +2.3, −0.4."""
+        size = f"{abs(100 * difference):,.1f}"
+        return ("" if size == "0.0" else "+" if difference > 0 else "−") + size
+
     def change(self, ratio: float | None) -> str:
         """A difference as people say it: +12%, −3.4%."""
         if ratio is None:

@@ -42,7 +42,7 @@ LARGEST_FORM_BYTES = 1024 * 1024
 SCHEMES = ("auto", "light", "dark")
 
 PAGES = (("overview", "/"), ("live", "/live"), ("people", "/people"), ("segments", "/segments"),
-         ("templates", "/templates"), ("messages", "/messages"), ("coupons", "/coupons"),
+         ("journeys", "/journeys"), ("templates", "/templates"), ("messages", "/messages"), ("coupons", "/coupons"),
          ("rejected", "/rejected"))  # fmt: skip
 
 logger = structlog.get_logger(__name__)
@@ -63,13 +63,14 @@ class Site:
         self.templates = Templates(log, settings)  # of messages
         self.journeys = Journeys(log, settings, self.templates, self._segments_there)
         self.drafts: OrderedDict[str, str] = OrderedDict()  # mails of templates that were not saved, by their digest
+        self.trying = asyncio.Lock()  # of journeys that are tried: each has a stage of its own in memory
         self.open_streams = 0  # of live pages
         self.backup: asyncio.Task[Manifest] | None = None  # the newest that was asked for
         self.dry_running = asyncio.Lock()  # one of a journey at a time
         self._pages = _environment()
 
     async def _segments_there(self) -> Collection[str]:
-        return (await self.segments.known()).wanted
+        return (await self.segments.known()).definitions
 
     @property
     def workspace(self) -> str:
@@ -157,6 +158,11 @@ def segment_path(name: str, rest: str = "") -> str:
     return "/segments/" + quote(name, safe="") + (f"/{rest}" if rest else "")
 
 
+def journey_path(name: str, rest: str = "") -> str:
+    """The page of a journey, or one below it."""
+    return "/journeys/" + quote(name, safe="") + (f"/{rest}" if rest else "")
+
+
 def template_path(name: str, rest: str = "") -> str:
     """The page of a template, or one below it."""
     return "/templates/" + quote(name, safe="") + (f"/{rest}" if rest else "")
@@ -208,8 +214,8 @@ def _environment() -> Environment:
     )
     tools: dict[str, Any] = {
         "asset": _asset, "charts": charts, "web_url": web_url, "as_json": as_json, "with_query": with_query,
-        "person_path": person_path, "segment_path": segment_path, "template_path": template_path,
-        "message_path": message_path, "campaign_path": campaign_path,
+        "person_path": person_path, "segment_path": segment_path, "journey_path": journey_path,
+        "template_path": template_path, "message_path": message_path, "campaign_path": campaign_path,
         "sentence_of": sentence_of, "title_of": title_of, "utc": UTC, "timedelta": timedelta,
     }  # fmt: skip
     environment.globals.update(tools)

@@ -10,12 +10,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from config.journeys import JourneyRead
 from schemas.internal import HEADERS, Unmerge, encode_internal
+from schemas.journey_sentences import title_of_journey
 from schemas.keys import split_key
 from schemas.times import to_ms
 from streams.log import Outgoing
+from web.dashboard.language import Language
 from web.dashboard.portrait import read_sections
 from web.dashboard.queries import commerce
+from web.dashboard.queries import journeys as queries_of_journeys
 from web.dashboard.queries.coupons import coupons as coupons_of
 from web.dashboard.queries.messages import messages as messages_to
 from web.dashboard.queries.person import Person, body_of
@@ -28,8 +32,11 @@ MOST_COUPONS = 20
 
 
 async def person(request: Request) -> Response:
+    return await person_page(request, request.path_params["key"])
+
+
+async def person_page(request: Request, key: str) -> Response:
     site: Site = request.app.state.site
-    key = request.path_params["key"]
     try:
         workspace, _, _ = split_key(key)
     except ValueError as error:
@@ -79,11 +86,24 @@ async def person(request: Request) -> Response:
         decisions=decisions,
         messages=messages,
         coupons=coupons.rows,
+        journeys=await journeys_of(site, site.language(request), someone.keys),
         course=course,
         segments=[(wanted[row["segment"]], row["since"]) for row in segments if row["segment"] in wanted],
         was=request.query_params.get("was", "")[:400],
         unmerged=request.query_params.get("unmerged", "")[:400],
     )
+
+
+async def journeys_of(site: Site, language: Language, keys: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Her ways through journeys, each with the title of the journey."""
+    rows = await queries_of_journeys.of_person(site.analytics, site.workspace, keys)
+    if rows:
+        await site.journeys.look()
+    titles: dict[str, str] = {}
+    for name in {row["journey"] for row in rows}:
+        read = await asyncio.to_thread(site.journeys.read, name)
+        titles[name] = title_of_journey(name, read.said if isinstance(read, JourneyRead) else None, language.code)
+    return [(titles[row["journey"]], row) for row in rows]
 
 
 async def _course(someone: Person, first: datetime | None, last: datetime | None) -> list[int]:

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from processors.coupon import still_good
 from schemas.errors import ConfigError, TidewireError
+from schemas.journeys import SavedJourney
 from schemas.templates import SavedTemplate
 from schemas.times import from_ms, to_ms
 from sinks.messages.rendering import GIVEN, Rendered, Template
@@ -46,7 +47,7 @@ class Line(NamedTuple):
 class Version(NamedTuple):
     """One version of the history."""
 
-    saved: SavedTemplate
+    saved: SavedTemplate | SavedJourney
     at: datetime
 
 
@@ -93,7 +94,8 @@ async def _page(request: Request, status: int = 200, trouble: str = "") -> Respo
         return site.page(request, "missing.html", 404, what="")
     shown = versions if "versions" in request.query_params else versions[:SHOWN_VERSIONS]
     history: dict[str, Any] = {"name": name, "versions": shown, "count": len(versions), "newest_version": versions[0],
-                               "trouble": trouble or request.query_params.get("trouble", "")[:500]}  # fmt: skip
+                               "trouble": trouble or request.query_params.get("trouble", "")[:500],
+                               "path_of": template_path}  # fmt: skip
     saved, read = site.templates.saved(name), site.templates.read(name)
     if saved is None:
         return site.page(request, "template_gone.html", status, **history)
@@ -173,8 +175,9 @@ async def version(request: Request) -> Response:
     against = asked if any(each.version == asked for each in kept) else earlier
     other = await site.templates.version(name, against)
     diff = await asyncio.to_thread(_diff, other.text if other is not None else "", saved.text)
-    return site.page(request, "template_version.html", name=name, saved=saved, at=from_ms(saved.at_ms), kept=kept,
-                     against=against, diff=diff, newest=kept[0])  # fmt: skip
+    return site.page(request, "version.html", name=name, saved=saved, at=from_ms(saved.at_ms), kept=kept,
+                     against=against, diff=diff, newest=kept[0], path_of=template_path, gone="templates.gone",
+                     source="templates.source")  # fmt: skip
 
 
 def _diff(old: str, new: str) -> list[DiffLine] | None:
