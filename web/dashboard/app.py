@@ -30,10 +30,10 @@ from web.dashboard.guard import Guard
 from web.dashboard.pages import (
     api,
     coupons,
+    journey_dry_runs,
     journey_editor,
     journey_trials,
     journeys,
-    journey_dry_runs,
     journeys_api,
     live,
     messages,
