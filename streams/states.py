@@ -261,6 +261,11 @@ class PartitionStates(Generic[S]):
         state = self._hot.peek(key)
         return state is None or self._next_due_ms(state) == due_ms
 
+    def is_due_still(self, key: str, due_ms: int) -> bool:
+        """Whether a state in memory has a timer there."""
+        state = self._hot.peek(key)
+        return state is not None and self._next_due_ms(state) == due_ms
+
     @property
     def hot_count(self) -> int:
         return len(self._hot)

@@ -361,6 +361,8 @@ class Worker(Generic[S]):
         self._metrics.batch_records.observe(len(records))
 
     def _has_handled(self, partition: int, owned: _Owned[S], records: Sequence[Record], handled: int) -> None:
+        if owned.ticking:
+            _tell_again(owned, records[:handled])
         owned.since.append(records[:handled])
         owned.next = records[handled - 1].offset + 1
         owned.last_ms = records[handled - 1].timestamp_ms
@@ -683,6 +685,19 @@ def _keys_of(records: Sequence[Record]) -> set[str]:
         return {record.key.decode() for record in records}  # type: ignore[union-attr]
     except (AttributeError, UnicodeDecodeError):  # no key, or none of ours
         return {record.key.decode("utf-8", "replace") for record in records if record.key}
+
+
+def _tell_again(owned: _Owned[S], records: Sequence[Record]) -> None:
+    """A timer that still stands where one was told of, once a message to its person was handled, may be another one:
+    a part of hers came behind the tick, and brought one that is due at the same moment. By the clock of the log it is
+    not due yet where the record is older: then that is waited for."""
+    for record in records:
+        if record.headers and record.key:
+            key = record.key.decode("utf-8", "replace")
+            due_ms = owned.ticking.get(key, _NOT_TICKING)[0]
+            is_early = 0 < record.timestamp_ms < due_ms
+            if due_ms and not is_early and owned.states.is_due_still(key, due_ms):
+                del owned.ticking[key]
 
 
 def _raise(error: BaseException) -> None:

@@ -488,6 +488,34 @@ async def test_a_timer_is_not_early_by_the_clock_of_the_log_when_that_of_the_wor
     assert min(record.timestamp_ms for record in fired) >= event.received_ms + 60_000
 
 
+async def test_a_timer_that_a_part_brings_behind_the_tick_of_another_that_was_due_then_is_told(shop: Shop):
+    tea, coffee = an_event(1, user="u", message_id="tea"), an_event(1, anonymous="a", message_id="coffee")
+    due_ms = tea.received_ms + 60_000
+    async with shop.worker(Fold([ReminderProcessor()])) as worker:
+
+        async def tick(now_ms: int) -> None:
+            await worker._send_ticks(now_ms)
+            await worker._sender.sent(worker._sender._handed_over)
+
+        await shop.send(tea, coffee)
+        await shop.feed(worker)
+        await worker.checkpoint()
+        await shop.send(an_event(2, user="u", anonymous="a"))
+        (claim,) = [record for record in await shop.all(EVENTS) if record.offset >= shop.marks[record.partition]]
+        await worker.process(claim.partition, [claim])
+        await worker._sender.sent(worker._sender._handed_over)
+        await tick(due_ms)  # hers stands before the part that comes, and that of the part behind its leaving
+        await shop.feed(worker)
+        await worker.checkpoint()
+        before = (await shop.portraits())["w/u:u"]["reminders"]
+        await tick(due_ms + 1)
+        await shop.feed(worker)
+        await worker.checkpoint()
+
+    assert before == {"fired": {"tea": 1}}
+    assert (await shop.portraits())["w/u:u"]["reminders"] == {"fired": {"coffee": 1, "tea": 1}}
+
+
 async def test_a_worker_that_stood_still_writes_nothing_more(shop: Shop):
     failures: list[BaseException] = []
     await shop.send(an_event(1, user="u"))
