@@ -28,6 +28,7 @@ from typing import Any, Literal
 from schemas.errors import TidewireError
 from streams.lag import Lag
 from tests.faults.cluster import Cluster
+from tests.faults.hurried import MINUTE
 from tests.faults.machine import COMMAND
 from tests.faults.oracle import Verdict, judge
 from tests.faults.traffic import Ledger, Story, Traffic, shop_story
@@ -156,7 +157,7 @@ class Scene:
     def begin(
         self, *, collectors: int = 1, workers: int = 2, sinks: int = 1, settings: Mapping[str, str] | None = None,
         broker_settings: Mapping[str, str] | None = None, doors: int = 0, moments: bool = False,
-        hosts: Sequence[str] = (), run_in: Sequence[Sequence[str]] = (),
+        hosts: Sequence[str] = (), run_in: Sequence[Sequence[str]] = (), minute_ms: int = 0, dashboards: int = 0,
     ) -> Cluster:  # fmt: skip
         """Start what the row's ground needs and, on Kafka, so many of each role; on the embedded ground, `up`.
 
@@ -164,6 +165,7 @@ class Scene:
             settings: of all roles, such as {"TIDEWIRE_CHECKPOINT_MS": "1000"}.
             broker_settings, doors, hosts, run_in: see `tests.kafka_broker.Kafka`.
             moments: processes look at their start into `moment_file` when they are to die.
+            minute_ms: how long the minutes of journeys take; 0: as long as others.
         """
         assert self._cluster is None, "the cluster has begun already"
         kafka = None
@@ -171,9 +173,12 @@ class Scene:
             kafka = Kafka(self.row.brokers, data=self.folder / "kafka", settings=broker_settings, doors=doors,
                           hosts=hosts, run_in=run_in, java=() if self.is_long else QUICK)  # fmt: skip
         settings = {**settings_for(self.moment_file), **(settings or {})} if moments else settings or {}
-        runs = program(self.without or "nothing") if moments or self.without else COMMAND
+        settings = {MINUTE: str(minute_ms), **settings} if minute_ms else settings
+        runs = program(self.without or "nothing") if moments or minute_ms or self.without else COMMAND
         cluster = self._cluster = Cluster(self.folder, kafka, settings, runs)
-        counts = {"up": 1} if kafka is None else {"sink": sinks, "collector": collectors, "worker": workers}
+        counts = {"up": 1}
+        if kafka is not None:
+            counts = {"sink": sinks, "collector": collectors, "worker": workers, "dashboard": dashboards}
         started = [cluster.role(role, is_awaited=False) for role, count in counts.items() for _ in range(count)]
         for process in started:
             process.ready()

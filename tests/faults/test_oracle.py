@@ -171,6 +171,40 @@ class TestItSees:
 
         assert (found.lost, found.doubled) == (0, 1)
 
+    def test_ways_through_journeys_that_went_wrong(self, found: oracle._Findings):
+        well = {"run": "1", "entered": 1, "left": 1, "early": 0, "fired": 2, "timers": 2}
+        rows = [{"run": str(run), "state": "ended"} for run in range(1, 7)]
+        oracle._judge_journeys(found, [{**well, "run": str(run)} for run in range(1, 7)], rows)
+        assert found.wrong == []
+
+        told = [{**well, "left": 2}, {**well, "run": "2", "timers": 1}, {**well, "run": "3", "early": 1},
+                {**well, "run": "4", "entered": 0}, {**well, "run": "6"}, {**well, "run": "7"}]  # fmt: skip
+        oracle._judge_journeys(found, told, [*rows[:5], {"run": "6", "state": "waits"}])
+
+        assert (found.lost, found.doubled) == (2, 3)
+        assert [wrong.rpartition(" ")[2] for wrong in found.wrong] == ["1", "2", "4", "3", "7", "5", "6"]
+
+
+async def test_what_the_ledger_tells_of_ways_through_journeys(chdb: Analytics) -> None:  # noqa: F811
+    await migrate(chdb, Segments.tables)
+    due, later = "2026-01-01T09:00:00.000Z", "2026-01-01T09:00:01.000Z"
+    told = [("a", "entered", {}, due), ("a", "waits", {"step": "one", "due": due}, due),
+            ("a", "woke", {"step": "one", "due": due}, later), ("a", "woke", {"step": "gone", "due": None}, later),
+            ("a", "left", {"why": "done"}, later), ("b", "timed_out", {"step": "one", "due": later}, due),
+            ("b", "timed_out", {"step": "one", "due": later}, later)]  # fmt: skip
+    for number, (run, kind, facts, at) in enumerate(told):
+        await chdb.command(
+            "INSERT INTO decisions (workspace, id, recorded_for, at, processor, kind, about, cause, facts) SELECT 'w', "
+            "{id:String}, 'w/u:u', parseDateTime64BestEffort({at:String}, 3), 'journeys', {kind:String}, 'welcome', "
+            "'events-0@1', {facts:String}",
+            {"id": str(number), "kind": kind, "at": at, "facts": json.dumps({"run": run, **facts})},
+        )
+
+    assert sorted(await chdb.query(oracle._RUNS), key=lambda row: row["run"]) == [
+        {"run": "a", "entered": 1, "left": 1, "early": 0, "fired": 1, "timers": 1},
+        {"run": "b", "entered": 0, "left": 0, "early": 1, "fired": 2, "timers": 1},
+    ]
+
 
 async def test_a_decision_that_the_ledger_lacks_is_seen(chdb: Analytics) -> None:  # noqa: F811
     await migrate(chdb, Segments.tables)

@@ -3,7 +3,8 @@
     python -m tests.faults.without GUARD worker --data DIR
 
 Without `nothing` it is `tidewire` as it is. TIDEWIRE_TEST_MOMENT names a file that says when the process is to die or
-to stand still, see `Moment`; it is read at the start, and removed.
+to stand still, see `Moment`; it is read at the start, and removed. TIDEWIRE_TEST_MINUTE_MS says how long a minute of a
+journey takes, see `tests.faults.hurried`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sinks.analytics import Analytics
-from streams import stage, worker
+from streams import journey_turn, leading, stage, worker
 from streams.cli import main
 from streams.lines import CUSTOMERS
 from streams.states import PartitionStates
 from streams.worker import Worker
+from tests.faults.hurried import hurry_minutes
 
 VARIABLE = "TIDEWIRE_TEST_MOMENT"
 STEPS = ("taken", "sent", "in the changelog", "on disk", "marked")
@@ -119,9 +122,37 @@ def tokens() -> None:
     Analytics.insert = nameless  # type: ignore[method-assign]
 
 
+def run_ids() -> None:
+    """Somebody's way through a journey has an id that chance made: the same record done again makes another."""
+    effect_id = journey_turn.effect_id
+
+    def by_chance(*parts: object) -> str:
+        return uuid4().hex if parts[0] == "run" else effect_id(*parts)
+
+    journey_turn.effect_id = by_chance
+
+
+def due() -> None:
+    """When a timer of hers fires, nobody looks which one it was: whatever she waits for has come."""
+
+    def everything(self: Any, key: str, customer: Any, now_ms: int, out: Any) -> None:
+        if self._processor.due:
+            self._processor.due = []
+            turn = journey_turn.Turn(self, key, customer, now_ms, out)
+            for way in turn.ways():
+                if way.run.due_ms:
+                    turn.due(way)
+            turn.close()
+
+    assert leading.Leading.on_due
+    leading.Leading.on_due = everything  # type: ignore[method-assign]
+
+
 GUARDS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (nothing, fence, message_ids, flush, outputs_first, lease, ownership, tokens)
-}
+    each.__name__: each for each in (
+        nothing, fence, message_ids, flush, outputs_first, lease, ownership, tokens, run_ids, due
+    )
+}  # fmt: skip
 
 
 def program(guard: str = "nothing") -> tuple[str, ...]:
@@ -216,4 +247,5 @@ if __name__ == "__main__":
     if moment is not None:
         wait_for(moment)
     GUARDS[sys.argv.pop(1)]()
+    hurry_minutes()
     main()

@@ -128,6 +128,7 @@ class World:
         self.messages: list[OfMessages] = []
         self.coupons: list[CouponRecord] = []
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
+        self.sent: list[Record] = []  # what left to other topics, as often as it did
         self.clock_ms = 0  # of the log
 
     def send(self, event: Event, partition: int | None = None) -> None:
@@ -162,7 +163,9 @@ class World:
                 assert message.value is not None
                 if topic == "events":
                     self._append((message.key or b"").decode(), message.value, message.headers, message.partition)
-                elif topic == "decisions":
+                    continue
+                self.sent.append(Record(topic, 0, len(self.sent), self.clock_ms, message.key, message.value))
+                if topic == "decisions":
                     line = decode_ledger_line(message.value)
                     self.decisions[line.id] = line
                 elif topic == "messages":
