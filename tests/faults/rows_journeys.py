@@ -102,7 +102,7 @@ def _run(scene: Scene, coordinator: Process, leaders: list[Process], kills: int)
     recovery_s = scene.settle()
     time.sleep(LONGEST_MS / 1000 + LATE_S)
     scene.settle()
-    outcome = scene.outcome(recovery_s)
+    outcome = scene.outcome(recovery_s, is_over=True)
     events = cluster.read("events")
     truth = truth_of(events)
     found = differences(
