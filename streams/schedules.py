@@ -19,14 +19,15 @@ import structlog
 from processors.moments import next_of_cron
 from schemas.errors import TidewireError
 from schemas.internal import HEADERS, Sweep, encode_internal
-from schemas.journeys import Broadcast, Enter, JourneyFile, LedJourney
+from schemas.journeys import Broadcast, JourneyFile, LedJourney
 from schemas.segments import Fired, encode_said
-from schemas.times import DAY_MS, to_iso
+from schemas.times import DAY_MS
 from streams.definitions import TOPIC, Coordinator
 from streams.journeys import Journeys
 from streams.lines import EVENTS
 from streams.log import Log, Outgoing
 from streams.segments import RULES_KEY
+from streams.sweeps import cron_of, sweep_id
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +35,6 @@ LOOK_EVERY_S = 0.5
 AGAIN_AFTER_S = 5.0
 FIRED = "fired"
 LONGEST_MISSED_MS = DAY_MS
-
-
-def cron_of(enter: Enter) -> str:
-    """The moments at which people are asked, as a cron line; empty: no clock asks them."""
-    if enter.schedule is not None:
-        return enter.schedule.cron
-    if enter.date is not None:
-        hour, _, minute = enter.date.at.partition(":")
-        return f"{int(minute)} {int(hour)} * * *"
-    return ""
 
 
 def due(cron: str, zone: str, since_ms: int, now_ms: int) -> tuple[int, int]:
@@ -123,7 +114,7 @@ class Schedules:
             fired = await self._note(Fired(journey=name, entry=entry, at_ms=now_ms))
         at_ms, next_ms = due(cron, self._zone, fired.at_ms, now_ms)
         if at_ms:
-            sweep = f"{name}@{to_iso(at_ms)}" if journey.status == "live" else ""
+            sweep = sweep_id(name, at_ms) if journey.status == "live" else ""
             if sweep:
                 await ask_everybody(self._log, name, sweep)
                 log.info("journey_due", journey=name, sweep=sweep)
