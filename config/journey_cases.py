@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from config.journeys import CASES, FOLDER
+from config.segments import NO_SUCH_KEY
 from config.yaml_file import YamlFile, parse_yaml, read_text
 from schemas.conditions import problems_of
 from schemas.errors import ConfigError, shown
@@ -76,7 +77,8 @@ def parse_cases(name: str, text: str, journey: JourneyFile, file: str = "") -> C
         said = CaseFile.model_validate(read.values)
     except ValidationError as error:
         problem = problems_of(error)[0]
-        got = f"; got {shown(problem.value)}" if isinstance(problem.value, str | int | float) else ""
+        is_value = problem.what != NO_SUCH_KEY and isinstance(problem.value, str | int | float)
+        got = f"; got {shown(problem.value)}" if is_value else ""
         raise ConfigError(read.place(problem.path), f"{_named(problem.path, read)}{problem.what}{got}.",
                           _mend(problem.path, problem.what)) from None  # fmt: skip
     cases = CasesRead(name, said, read)
@@ -105,7 +107,7 @@ _MODELS: dict[str, type[BaseModel]] = {"expect": Line, "events": CaseEvent, "per
 
 def _mend(path: Sequence[str | int], what: str) -> str:
     """What a key that there is not may have been meant to be."""
-    if what != "no such key here":
+    if what != NO_SUCH_KEY:
         return ""
     inner: type[BaseModel] = next((model for name, model in _MODELS.items() if name in path[:-1]), CaseFile)
     known = [each.alias or name for name, each in inner.model_fields.items()]

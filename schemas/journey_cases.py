@@ -30,7 +30,7 @@ from schemas.times import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, to_ms
 START = datetime(2026, 1, 5, 9)  # a Monday
 WHO = "ann"
 _UNITS = {"second": SECOND_MS, "minute": MINUTE_MS, "hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS}
-_LATER = re.compile(r"\+\s*((?:[0-9]{1,7} (?:second|minute|hour|day|week)s?\s*)+)\Z")
+_LATER = re.compile(r"\+\s*((?:[0-9]{1,9} (?:second|minute|hour|day|week)s?\s*)+)\Z")
 _EACH = re.compile(r"([0-9]+) ([a-z]+?)s?\b")
 LONGEST_MS = 3_660 * DAY_MS
 
