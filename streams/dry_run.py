@@ -145,6 +145,7 @@ class DryRun:
 
     Attributes:
         told: what happened in all journeys from `since_ms` on.
+        orders: the messages that they ordered.
     """
 
     def __init__(self, rehearsal: Rehearsal, name: str, period: Period, *, alone: bool = False) -> None:
@@ -172,6 +173,10 @@ class DryRun:
     @property
     def told(self) -> list[Told]:
         return self._stage.told
+
+    @property
+    def orders(self) -> list[Order]:
+        return self._stage.orders
 
     def run(self, history: Iterable[Event], on_event: Callable[[int], None] | None = None) -> None:
         """Go through a history: its events in the order of `moment_of`. `on_event` is told how many more were."""
