@@ -128,7 +128,7 @@ class World:
         self.messages: list[OfMessages] = []
         self.coupons: list[CouponRecord] = []
         self.rows: dict[RowKey, tuple[str, int, Row]] = {}
-        self.sent: list[Record] = []  # what left to other topics, as often as it did
+        self.gone_out: list[Record] = []  # what left to other topics, as often as it did
         self.clock_ms = 0  # of the log
 
     def send(self, event: Event, partition: int | None = None) -> None:
@@ -164,7 +164,7 @@ class World:
                 if topic == "events":
                     self._append((message.key or b"").decode(), message.value, message.headers, message.partition)
                     continue
-                self.sent.append(Record(topic, 0, len(self.sent), self.clock_ms, message.key, message.value))
+                self.gone_out.append(Record(topic, 0, len(self.gone_out), self.clock_ms, message.key, message.value))
                 if topic == "decisions":
                     line = decode_ledger_line(message.value)
                     self.decisions[line.id] = line
