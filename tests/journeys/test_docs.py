@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from typer.testing import CliRunner
 
 from config.journeys import (
     MOST_JOURNEYS,
@@ -37,6 +38,7 @@ from schemas.journeys import (
     Status,
     kind_of,
 )
+from streams.cli.app import app
 from streams.journey_turn import MOST_ENTRIES_AN_HOUR, MOST_STEPS_AT_ONCE
 from streams.journeys import LARGEST_TOGETHER_BYTES
 
@@ -124,3 +126,25 @@ def test_every_way_to_steer_stands_on_the_page() -> None:
     for status in get_args(Status):
         word = {"live": "resume", "paused": "pause", "draining": "drain", "stopped": "stop"}[status]
         assert f"`tidewire journeys {word} NAME`" in PAGE
+
+
+def test_every_command_of_the_page_can_be_given_like_that() -> None:
+    found = re.findall(r"^    tidewire ((?:journeys|why) [^#\n]+)", PAGE + README, re.M)
+    found += re.findall(r"`tidewire ((?:journeys|why) [^`]+)`", PAGE)
+
+    assert len(found) > 15
+    for line in found:
+        asked = CliRunner().invoke(app, [*line.split(), "--help"])
+        assert asked.exit_code == 0, f"tidewire {line}: {asked.output}"
+
+
+@pytest.mark.parametrize("page", ["docs/journeys.md", "docs/decisions/0017-journeys-in-the-stage.md"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    file = ROOT / page
+    for target in re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        linked = file.parent / name if name else file
+        assert linked.exists(), target
+        headings = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+                    for heading in re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)}  # fmt: skip
+        assert not anchor or anchor in headings, target
