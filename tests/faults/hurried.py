@@ -1,4 +1,5 @@
 """`tidewire`, but what waits for minutes when messages are sent waits for seconds: for a sender that is killed often.
+TIDEWIRE_TEST_MINUTE_MS says how long the minutes of journeys take.
 
     python -m tests.faults.hurried up --data DIR
 """
@@ -41,4 +42,5 @@ def hurry() -> None:
 
 if __name__ == "__main__":
     hurry()
+    hurry_minutes()
     main()

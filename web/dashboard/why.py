@@ -220,8 +220,9 @@ class Why:
         teller = Teller(self._language, {id_: row})
         lines = list(teller.lines(wanted))
         if lines:  # of a journey: what led to it
-            proposed = lines[-1]
-            whole = teller.lines(await queries.lines(self._person, wanted[0]["about"]))
+            proposed, journey = lines[-1], wanted[0]["about"]
+            others = {each["id"]: each for each in await queries.messages(self._person, by=ORDERED_BY + journey)}
+            whole = Teller(self._language, {**others, id_: row}).lines(await queries.lines(self._person, journey))
             before = [line for line in whole if line.run == proposed.run]
             ours = [number for number, line in enumerate(before, 1) if line.facts.get("message") == id_]
             lines = before[: ours[-1]] if ours else lines

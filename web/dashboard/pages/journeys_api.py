@@ -45,18 +45,20 @@ async def journeys(request: Request) -> Any:
     ]}  # fmt: skip
 
 
-async def _in_force(site: Site) -> dict[str, int]:
-    """The version of each journey by which people enter now."""
+async def _in_force(site: Site) -> dict[str, tuple[int, Status]]:
+    """The version of each journey by which people enter now, and what partitions were told is wanted of it."""
     told = (await site.segments.known()).told
     journeys = told.led.journeys if told is not None and told.is_settled else []
-    return {each.name: each.version for each in journeys if each.is_newest}
+    return {each.name: (each.version, each.status) for each in journeys if each.is_newest}
 
 
-def _line(site: Site, saved: SavedJourney, standing: Standing, in_force: int | None, trouble: str) -> dict[str, Any]:
-    read = site.journeys.read(saved.name)
+def _line(
+    site: Site, saved: SavedJourney, standing: Standing, in_force: tuple[int, Status] | None, trouble: str
+) -> dict[str, Any]:
+    read, steering = site.journeys.read(saved.name), site.journeys.steering(saved.name)
     said = read.said if isinstance(read, JourneyRead) else None
     return {
-        **_head(saved), **_steered(site.journeys.steering(saved.name)), "is_live": in_force == saved.version,
+        **_head(saved), **_steered(steering), "is_live": in_force == (saved.version, steering.status),
         "title": dict(said.title) if said is not None else {}, "enter": said.enter.kind if said is not None else "",
         "inside": standing.inside, "entered": standing.entered, "held_out": standing.held_out, "sent": standing.sent,
         "treated": standing.treated._asdict(), "control": standing.control._asdict(), "wrong": trouble,
