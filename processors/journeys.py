@@ -139,6 +139,6 @@ class Journeys(Processor[Inside]):
 
 def both(one: Entered, other: Entered) -> Entered:
     newer, older = (one, other) if (one.last_ms, one.keys) >= (other.last_ms, other.keys) else (other, one)
-    of_hour = newer.of_hour + (older.of_hour if older.hour_ms == newer.hour_ms else 0)
+    of_hour = newer.of_hour + older.in_hour(newer.last_ms)
     keys = [*(key for key in older.keys if key not in newer.keys), *newer.keys]
-    return Entered(newer.last_ms, one.times + other.times, keys[-MOST_KEYS:], newer.hour_ms, of_hour)
+    return Entered(newer.last_ms, one.times + other.times, keys[-MOST_KEYS:], of_hour)

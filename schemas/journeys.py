@@ -31,6 +31,7 @@ from pydantic import (
 
 from schemas.conditions import Condition, Duration, Event, Path, SegmentName, Text, Value, Window, duration_of
 from schemas.templates import Channel, Class
+from schemas.times import HOUR_MS
 
 MOST_STEPS = 100  # of a journey
 MOST_FACTS = 20  # values of the event that began it that a run keeps
@@ -532,7 +533,7 @@ class Run(msgspec.Struct, array_like=True):
     by: str = ""
     left_ms: int = 0
     left_by: str = ""
-    value: float = 0.0
+    value: int | float = 0  # one byte where there is none
 
 
 class Entered(msgspec.Struct, array_like=True):
@@ -541,14 +542,17 @@ class Entered(msgspec.Struct, array_like=True):
     Attributes:
         last_ms: of the last; times: how often in all.
         keys: newest values of `once_per`, and ids of sweeps, each once, the newest last.
-        hour_ms, of_hour: the clock hour of the last, and how many were in it.
+        of_hour: how many were in the clock hour of the last.
     """
 
     last_ms: int = 0
     times: int = 0
     keys: list[str] = []
-    hour_ms: int = 0
     of_hour: int = 0
+
+    def in_hour(self, at_ms: int) -> int:
+        """How many were in the clock hour of a moment after all of them, or of the last."""
+        return self.of_hour if at_ms // HOUR_MS == self.last_ms // HOUR_MS else 0
 
 
 class Ordered(msgspec.Struct, array_like=True, frozen=True):

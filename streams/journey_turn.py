@@ -53,7 +53,7 @@ from schemas.journeys import (
 from schemas.keys import split_key
 from schemas.messages import ADDRESSES, SOURCE, Order, encode_of_message
 from schemas.templates import Channel, Class
-from schemas.times import DAY_MS, HOUR_MS, SECOND_MS, from_ms, to_iso
+from schemas.times import DAY_MS, SECOND_MS, from_ms, to_iso
 from streams.arbiter import Allowed, Delayed, Known, Refused
 from streams.lines import MESSAGES
 from streams.outbox import Outbox, effect_id
@@ -177,7 +177,7 @@ class Turn:
         elif known is not None and (again == "never" or (isinstance(again, Again) and again.after is not None
                                                           and known.last_ms + again.after.ms > self._now_ms)):
             return "again"
-        if known is not None and known.hour_ms == _hour(self._now_ms) and known.of_hour >= MOST_ENTRIES_AN_HOUR:
+        if known is not None and known.in_hour(self._now_ms) >= MOST_ENTRIES_AN_HOUR:
             return "too_often"
         if len(inside) >= MOST_RUNS or len(ways) >= MOST_KEPT:
             return "too_many"
@@ -194,9 +194,8 @@ class Turn:
     def _remember(self, state: Inside, journey: str, keys: Sequence[str]) -> None:
         """Keep in mind that she entered."""
         entered = state.entered.pop(journey, None) or Entered()
-        hour_ms = _hour(self._now_ms)
-        entered.of_hour = entered.of_hour + 1 if entered.hour_ms == hour_ms else 1
-        entered.hour_ms, entered.last_ms, entered.times = hour_ms, self._now_ms, entered.times + 1
+        entered.of_hour = entered.in_hour(self._now_ms) + 1
+        entered.last_ms, entered.times = self._now_ms, entered.times + 1
         entered.keys = [*entered.keys, *keys][-MOST_KEYS:]
         state.entered[journey] = entered
         while len(state.entered) > MOST_ENTERED:
@@ -641,7 +640,3 @@ def _share(*of: str) -> float:
 def _short(key: str) -> str:
     """Of what is only ever compared, no more than is needed: it is anybody's text."""
     return key if len(key) <= LONGEST_KEY else effect_id(key)
-
-
-def _hour(at_ms: int) -> int:
-    return at_ms - at_ms % HOUR_MS
