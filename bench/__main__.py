@@ -30,6 +30,8 @@ PARTS = {
     "scaling": "events per second while a worker is added under load, and taken away",
     "segments": "an event with 1 to 500 segments, previews of a million events, 10,000 who leave at once, freshness; "
                 "--only cost,preview,leaving,fresh",
+    "journeys": "an event with 0 to 50 journeys, 100,000 who wait, event to message, 10,000 due in the same second; "
+                "--only cost,waiting,live",
     "messages": "messages per second through each channel, and the time from order to arrival; "
                 "--only outbox,smtp,webhook",
     "whole_way": "from HTTP to rows in ClickHouse; --only embedded,kafka",

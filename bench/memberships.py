@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,18 +33,25 @@ SEGMENTS = 100
 BATCH = 20
 LIVE_WITHIN_S = 120.0
 WAITED, WAITING_MS = "Waited", 3_600_000
+NONE: Mapping[str, Any] = {}
 LATE_S = 0.25  # of a window, so that what was under way before it is not counted
 
 
 @contextmanager
-def up(wanted: Mapping[str, Any]) -> Iterator[tuple[Cluster, Path]]:
-    """A `tidewire up` with these segments in force, and the folder of its probes."""
+def up(wanted: Mapping[str, Any], more: Mapping[str, Any] = NONE, settings: Mapping[str, str] = NONE
+       ) -> Iterator[tuple[Cluster, Path]]:  # fmt: skip
+    """A `tidewire up` with these segments in force, and the folder of its probes. `more`: files of its config folder,
+    by their path there."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         probes = folder / "probes"
         probes.mkdir()
         write(folder, wanted)
-        settings = {PROBES: str(probes), "TIDEWIRE_CONFIG": str(folder / "config")}
+        for path, said in more.items():
+            file = folder / "config" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(yaml.safe_dump(said))
+        settings = {PROBES: str(probes), "TIDEWIRE_CONFIG": str(folder / "config"), **settings}
         program = (sys.executable, "-m", "bench.contestants.probed")
         with closing(Cluster(folder, None, settings, program)) as cluster:
             cluster.role("up")
@@ -62,7 +69,7 @@ def write(folder: Path, wanted: Mapping[str, Any]) -> None:
 
 def wait_until_live(cluster: Cluster, count: int) -> None:
     """Return when so many segments are in force. Asked without a command, which would take half a core of two."""
-    api, until = _api(cluster), time.monotonic() + LIVE_WITHIN_S
+    api, until = api_of(cluster), time.monotonic() + LIVE_WITHIN_S
     while True:
         rows = api.get("/api/segments")["segments"]
         if len(rows) == count and all(row["is_live"] for row in rows):
@@ -72,7 +79,7 @@ def wait_until_live(cluster: Cluster, count: int) -> None:
         time.sleep(0.5)
 
 
-def _api(cluster: Cluster) -> Api:
+def api_of(cluster: Cluster) -> Api:
     running = find_running(cluster.up.data)
     assert running is not None
     return Api(running.url, running.token)
@@ -90,14 +97,16 @@ def _ask(cluster: Cluster, *arguments: str) -> str:
 class Live:
     """Live traffic of the shop at a pace, until it ends by itself."""
 
-    def __init__(self, cluster: Cluster, rate: float, seconds: float, skip: int = 0) -> None:
+    def __init__(
+        self, cluster: Cluster, rate: float, seconds: float, skip: int = 0, *, is_marked: bool = False
+    ) -> None:  # fmt: skip
         self._cluster = cluster
         events = max(8 * BATCH, round(rate * seconds))
         made = 10_000
         while made < skip + events:
             made *= 2
         job = {"url": cluster.urls[0], "write_key": WRITE_KEY, "made": made, "calls": events, "skip": skip,
-               "batch": BATCH, "rate": rate}  # fmt: skip
+               "batch": BATCH, "rate": rate, "is_marked": is_marked}  # fmt: skip
         self._client = Child("bench.contestants.client", job)
         self.began = float(self._client.line()["began"])
         self.events = events
@@ -113,8 +122,8 @@ def latencies(probes: Path, first: float, last: float, end: str = "state") -> di
     took = sorted(took for due, took in read(probes, end) if first * 1e9 <= due <= last * 1e9)
     if not took:
         raise RuntimeError("the probes saw nothing in the window")
-    return {"p50": percentile(took, 0.5) / 1e6, "p99": percentile(took, 0.99) / 1e6, "max": took[-1] / 1e6,
-            "events": len(took)}  # fmt: skip
+    return {"p50": percentile(took, 0.5) / 1e6, "p99": percentile(took, 0.99) / 1e6,
+            "p99.9": percentile(took, 0.999) / 1e6, "max": took[-1] / 1e6, "events": len(took)}  # fmt: skip
 
 
 # --- many leave in the same second
@@ -156,12 +165,16 @@ def _count(cluster: Cluster, kind: str) -> int:
 def _let_wait(url: str, people: int, leaves_at: float) -> None:
     """Everybody did it so long ago that all leave in the same second."""
     at_ms = round(leaves_at * 1000) - WAITING_MS
-    bodies = [
+    send(url, [
         json.dumps({"type": "track", "event": WAITED, "userId": f"waits-{number}", "messageId": f"waits-{number}",
                     "timestamp": _iso(at_ms + number % 1000)})
         for number in range(people)
-    ]  # fmt: skip
-    for start in range(0, people, 500):
+    ])  # fmt: skip
+
+
+def send(url: str, bodies: Sequence[str]) -> None:
+    """Send calls in batches, one after the other."""
+    for start in range(0, len(bodies), 500):
         body = '{"batch":[' + ",".join(bodies[start : start + 500]) + "]}"
         key = b64encode(f"{WRITE_KEY}:".encode()).decode()
         request = urllib.request.Request(f"{url}/v1/batch", body.encode(), {
@@ -202,7 +215,7 @@ def fresh(flood: int, seconds: float, rate: float = 0.0) -> dict[str, Any]:
         time.sleep(1.0)
         write(cluster.folder, NEW)
         applied = time.time()
-        _api(cluster).post("/api/segments/apply", {"by": "bench"})
+        api_of(cluster).post("/api/segments/apply", {"by": "bench"})
         wait_until_live(cluster, SEGMENTS + len(NEW))
         backfilled = time.time()
         beside.wait()

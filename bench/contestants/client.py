@@ -14,7 +14,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import islice, tee
 
 import msgspec
 import uvloop
@@ -22,10 +23,12 @@ import uvloop
 from bench import shop
 from bench.load import Connection, request
 from bench.measure import percentile
+from bench.shop_journeys import MARK, marked
 
 DEEPEST = 1  # requests that may wait behind the one under way, where there is no pace
 PAUSE_S = 0.1  # after an answer that says: not now
 _NOT_NOW = frozenset({429, 503})
+_TIMESTAMP = re.compile(rb'"timestamp":"[^"]*"')
 _MESSAGE_ID = re.compile(rb'"messageId":"[^"]*"')
 
 
@@ -35,6 +38,8 @@ class Job(msgspec.Struct, frozen=True):
     Attributes:
         calls: how many, after `skip` of the `made` ones.
         rate: events a second; 0: as fast as they are taken.
+        is_marked: they happen now, and of every twenty one is for journeys (`bench/shop_journeys.py`), and says when it
+            was due.
     """
 
     url: str
@@ -45,6 +50,7 @@ class Job(msgspec.Struct, frozen=True):
     batch: int = 100
     lanes: int = 32
     rate: float = 0.0
+    is_marked: bool = False
 
 
 class Lane:
@@ -107,7 +113,7 @@ async def send(given: Job) -> None:
 
     lanes = [Lane(await Connection.open(given.url), answered) for _ in range(given.lanes)]
     gathered: list[list[bytes]] = [[] for _ in lanes]
-    calls = islice(shop.calls(given.made), given.skip, given.skip + given.calls)
+    calls = islice(_made(given), given.skip, given.skip + given.calls)
     first = list(islice(calls, given.batch * given.lanes))  # so that it does not begin with reading a file
     began = time.time()
     print(json.dumps({"began": began}), flush=True)
@@ -130,6 +136,19 @@ async def send(given: Job) -> None:
     print(json.dumps(said), flush=True)
 
 
+def _made(given: Job) -> Iterator[tuple[int, bytes]]:
+    if not given.is_marked:
+        return shop.calls(given.made)
+    people, bodies = tee(shop.calls(given.made))
+    happening = (_TIMESTAMP.sub(_now(), body, count=1) for body in marked(body for _, body in bodies))
+    return zip((person for person, _ in people), happening, strict=True)
+
+
+def _now() -> bytes:
+    """What happened long ago lets nobody enter a journey."""
+    return b'"timestamp":"%s"' % datetime.now(UTC).isoformat(timespec="milliseconds").encode()
+
+
 async def _give(given: Job, lane: Lane, bodies: list[bytes], sent: int, began: float) -> None:
     if given.rate:
         due = began + sent / given.rate
@@ -148,7 +167,9 @@ def _request(given: Job, bodies: list[bytes]) -> bytes:
 
 
 def _stamped(body: bytes, due: float, number: int) -> bytes:
-    return _MESSAGE_ID.sub(b'"messageId":"due-%d-%d"' % (int(due * 1e9), number), body, count=1)
+    due_ns = int(due * 1e9)
+    body = body.replace(MARK, b'"due":%d,%s' % (due_ns, MARK), 1)
+    return _MESSAGE_ID.sub(b'"messageId":"due-%d-%d"' % (due_ns, number), body, count=1)
 
 
 def _chain(first: list[tuple[int, bytes]], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

@@ -1,7 +1,12 @@
-"""`tidewire`, with a look at the clock where an event changed a state, and where its row can be read in ClickHouse.
+"""`tidewire`, with a look at the clock where an event changed a state, where its row can be read in ClickHouse, and
+where the message that a journey proposed on it stands in the log.
 
-The events carry in their messageIds when they were due (`client.py`). What was seen goes to a file in the folder that
-BENCH_PROBES names, when the process ends: for each event when it was due and how long it took, in nanoseconds.
+The events carry in their messageIds when they were due (`client.py`); what a message is given says it, too. What was
+seen goes to a file in the folder that BENCH_PROBES names, when the process ends: for each event when it was due and how
+long it took, in nanoseconds.
+
+BENCH_MIDNIGHT names a file that says when it is midnight (UTC) for journeys that wait for a time of day, in seconds
+since 1970; so nobody has to wait for the real one.
 """
 
 from __future__ import annotations
@@ -11,25 +16,32 @@ import re
 import time
 from array import array
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from processors.fold import Fold
 from sinks.batch import Rows
 from sinks.clickhouse import ClickHouseSink
+from streams import journey_turn
 from streams.cli import main
+from streams.embedded import EmbeddedLog
+from streams.lines import MESSAGES
 
 STAMP = "due-"  # begins the messageId of an event that says when it was due
 PROBES = "BENCH_PROBES"
+MIDNIGHT = "BENCH_MIDNIGHT"
+DAY_MS = 86_400_000
 Seen = array  # pairs: when it was due, and how long it took
 
 
 def look() -> dict[str, Seen[int]]:
     """Put the probes in place; what they see stands in the arrays, by their names."""
-    seen: dict[str, Seen[int]] = {"state": array("q"), "row": array("q")}
-    in_state, in_row = seen["state"].append, seen["row"].append
+    seen: dict[str, Seen[int]] = {"state": array("q"), "row": array("q"), "proposed": array("q")}
+    in_state, in_row, in_log = seen["state"].append, seen["row"].append, seen["proposed"].append
     clock, stamped = time.time_ns, re.compile(b'"messageId":"%s([0-9]+)-' % STAMP.encode()).search
-    apply, insert = Fold.apply, ClickHouseSink._insert
+    ordered = re.compile(b'{"type":"order",.*"due":([0-9]+)').match
+    apply, insert, append = Fold.apply, ClickHouseSink._insert, EmbeddedLog.append
 
     def apply_and_look(fold: Fold, part: Any, event: Any, person: Any, now_ms: int) -> Any:
         done = apply(fold, part, event, person, now_ms)
@@ -49,9 +61,27 @@ def look() -> dict[str, Seen[int]]:
                     in_row(due)
                     in_row(now - due)
 
+    async def append_and_look(log: EmbeddedLog, topic: str, records: Any) -> Any:
+        placed = await append(log, topic, records)
+        if topic == MESSAGES.topic:
+            now = clock()
+            for record in records:
+                if due := ordered(record.value or b""):
+                    in_log(int(due.group(1)))
+                    in_log(now - int(due.group(1)))
+        return placed
+
+    EmbeddedLog.append = append_and_look  # type: ignore[method-assign]
     Fold.apply = apply_and_look  # type: ignore[method-assign, assignment]
     ClickHouseSink._insert = insert_and_look  # type: ignore[method-assign, assignment]
     return seen
+
+
+def shift(file: Path) -> None:
+    """Let it be midnight for journeys when the file says so. It is read when somebody first waits for a time of day."""
+    next_clock, shift_ms = journey_turn.next_clock, cache(lambda: int(file.read_text()) * 1000 % DAY_MS)
+    journey_turn.next_clock = lambda now_ms, *said: (  # type: ignore[attr-defined]
+        next_clock(now_ms - shift_ms(), *said) + shift_ms())
 
 
 def keep(seen: Mapping[str, Seen[int]]) -> None:
@@ -73,6 +103,8 @@ def read(folder: Path, name: str) -> list[tuple[int, int]]:
 
 if __name__ == "__main__":
     probes = look()
+    if MIDNIGHT in os.environ:
+        shift(Path(os.environ[MIDNIGHT]))
     try:
         main()
     finally:

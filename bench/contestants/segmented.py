@@ -12,7 +12,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from heapq import heappop, heappush
 from pathlib import Path
@@ -86,7 +86,7 @@ class Delivery:
         self.held = Held()
         self.out = Outbox(stage.table_of)
         self.spent = {"events": 0.0, "timers": 0.0}
-        self.timers = self.decisions = self.rows = 0
+        self.timers = self.decisions = self.orders = self.rows = 0
         self._offset = 0
         self._dues: list[tuple[int, str]] = []
         self._limit = DeadLetterLimit()
@@ -101,6 +101,7 @@ class Delivery:
             self.stage.handle(records, self.held, self.out, self._limit)
             sent = self.out.take_messages()
             self.decisions += len(sent.get("decisions", ()))
+            self.orders += len(sent.get("messages", ()))
             at_ms = records[-1].timestamp_ms
             records = [self.record(each.key or b"", each.value or b"", at_ms, each.headers)
                        for each in sent.get("events", ())]  # fmt: skip
@@ -149,7 +150,11 @@ class Delivery:
 
 def arrivals(events: int) -> Iterator[tuple[int, bytes, bytes]]:
     """When each event arrives, its key, and itself."""
-    for _, body in shop.calls(events):
+    return arriving(body for _, body in shop.calls(events))
+
+
+def arriving(bodies: Iterable[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    for body in bodies:
         at = msgspec.json.decode(body, type=_Timed).timestamp
         event = read_event(body, "", Arrival("default", "shop", at))
         yield event.received_ms, event.key.encode(), encode_event(event)
@@ -159,19 +164,24 @@ class _Timed(msgspec.Struct):
     timestamp: datetime
 
 
-def contend(given: Job) -> dict[str, float]:
+def delivery_of(definitions: bytes) -> Delivery:
+    """A stage whose partition was told these definitions; empty: none."""
     delivery = Delivery(CustomerStage(Fold(load_processors(Path("config"))), partitions=1, most_links=100))
-    if given.segments:
-        define = Define(to=RULES_KEY, origin="", at_ms=0, definitions=msgspec.Raw(encoded(segments(given.segments))))
+    if definitions:
+        define = Define(to=RULES_KEY, origin="", at_ms=0, definitions=msgspec.Raw(definitions))
         delivery.bring([delivery.record(RULES_KEY.encode(), encode_internal(define), 0, HEADERS)], "events")
-    waiting = list(arrivals(given.events))
+    return delivery
+
+
+def happen(delivery: Delivery, waiting: Sequence[tuple[int, bytes, bytes]], profile: str) -> dict[str, float]:
+    """Let these events arrive, with the timers between them; what it took, and what is known of whom then."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     before_mb = rss_mb(os.getpid())
     delivery.spent["events"] = 0.0
     profiler = None
-    if given.profile:
+    if profile:
         import cProfile
 
         profiler = cProfile.Profile()
@@ -187,15 +197,20 @@ def contend(given: Job) -> dict[str, float]:
             delivery.checkpoint("events")
     if profiler is not None:
         profiler.disable()
-        profiler.dump_stats(given.profile)
+        profiler.dump_stats(profile)
     delivery.checkpoint("events")
     gc.collect()
     return {
-        "events": given.events, "people": (people := _people(delivery.held)), "timers": delivery.timers,
+        "events": len(waiting), "people": (people := _people(delivery.held)), "timers": delivery.timers,
         "events_s": delivery.spent["events"], "timers_s": delivery.spent["timers"],
         "decisions": delivery.decisions, "rows": delivery.rows, "members": _members(delivery.held),
         "state_bytes": _state_bytes(delivery.held) / people, "rss_mb": rss_mb(os.getpid()) - before_mb,
     }  # fmt: skip
+
+
+def contend(given: Job) -> dict[str, float]:
+    delivery = delivery_of(encoded(segments(given.segments)) if given.segments else b"")
+    return happen(delivery, list(arrivals(given.events)), given.profile)
 
 
 def _people(held: Held) -> int:
