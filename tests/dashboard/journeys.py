@@ -19,8 +19,8 @@ BASKET = """\
 title: {en: Abandoned basket, zh: 被遗忘的购物篮}
 about: Calls a basket to mind that was left.
 enter: {event: {did: Product Added, where: {price: {at_least: 5}}}}
-again: {once_per: cart_id}
-goal: {did: Order Completed, matching: cart_id, within: 7 days, value: total}
+again: {once_per: product_id}
+goal: {did: Order Completed, within: 7 days, value: total}
 exits: [{did: Unsubscribed}, {left: lookers}]
 steps:
   - {step: pause, wait: 1 hour}

@@ -218,3 +218,22 @@ def test_what_is_written_on_the_page_leads_whoever_comes_then(plenty: World) -> 
     again = post(plenty, "/journeys/shared/restore", {"version": "1", "upon": "0"})
     assert again.headers["location"] == "/journeys/shared"
     post(plenty, "/journeys/shared/remove", {})
+
+
+# --- tried before anybody lives through it
+
+
+def test_a_dry_run_says_what_a_journey_would_have_done(plenty: World) -> None:
+    blank = plenty.http.get("/journeys/basket/dry-run")
+    today = re.search(r'name="to" value="([0-9-]+)"', blank.text)
+    assert today is not None
+
+    page = post(plenty, "/journeys/basket/dry-run", {"from": "2020-01-01", "to": today.group(1)})
+    wrong = post(plenty, "/journeys/basket/dry-run", {"from": "soon", "to": today.group(1)})
+
+    told = text_of(page)
+    assert re.search(r"Would have entered [1-9][0-9]* \d+ held out of these", told)
+    assert "pause Wait 1 hour" in told and page.text.count('href="/people/default') == 10
+    assert wrong.status_code == 422 and "soon" in wrong.text
+    chinese = post(plenty, "/journeys/nowhere/dry-run", {"from": "2026-01-01", "to": "2026-01-02"}, **CHINESE)
+    assert chinese.status_code == 404

@@ -125,6 +125,8 @@ def dashboard(log: Log, analytics: Analytics, settings: Settings, token: str = "
             Route("/journeys/{name}/steer", journeys.steer, methods=["POST"]),
             Route("/journeys/{name}/remove", journeys.remove_form),
             Route("/journeys/{name}/remove", journeys.remove, methods=["POST"]),
+            Route("/journeys/{name}/dry-run", journey_trials.dry_run),
+            Route("/journeys/{name}/dry-run", journey_trials.run_dry, methods=["POST"]),
             Route("/journeys/{name}/tests", journey_trials.tests),
             Route("/journeys/{name}/tests", journey_trials.run_tests, methods=["POST"]),
             Route("/templates", templates.templates),

@@ -1,11 +1,12 @@
-"""Journeys tried before anybody lives through them: their cases, run under virtual time."""
+"""Journeys tried before anybody lives through them: their cases under virtual time, and dry runs over what happened."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,12 +14,17 @@ from starlette.responses import Response
 from config.journey_cases import files_of_cases, read_cases
 from config.journeys import JourneyRead
 from schemas.errors import TidewireError
-from schemas.journey_sentences import title_of_journey
+from schemas.journey_sentences import step_sentence, title_of_journey
 from schemas.journeys import JourneyFile
 from streams.cases import Ran, clock, got_text, line_text, run_cases
+from streams.dry_run import Report
 from streams.rehearsal import Rehearsal
+from web.dashboard.pages.api import ApiError
+from web.dashboard.pages.journey_dry_runs import dry_run_of
 from web.dashboard.rehearsing import live_rehearsal
-from web.dashboard.site import Site
+from web.dashboard.site import Site, read_form
+
+DRY_DAYS = 30  # that a dry run goes back unless somebody says otherwise
 
 
 class ShownLine(NamedTuple):
@@ -100,3 +106,45 @@ def _lines(ran: Ran, zone: tzinfo) -> list[ShownLine]:
         elif row.got is not None:
             lines.append(ShownLine("added", got_text(row.got, ran.start_ms), at))
     return lines
+
+
+# --- over what happened
+
+
+async def dry_run(request: Request) -> Response:
+    return await _dry_run_page(request)
+
+
+async def run_dry(request: Request) -> Response:
+    """Goes through what happened from one day to another, and shows what the newest version would have done."""
+    site: Site = request.app.state.site
+    form = await read_form(request)
+    from_, to = form.get("from", ""), form.get("to", "")
+    try:
+        report = await dry_run_of(site, request.path_params["name"], from_, to)
+    except ApiError as error:
+        return await _dry_run_page(request, error.status, from_=from_, to=to, trouble=str(error))
+    except TidewireError as error:
+        return await _dry_run_page(request, 422, from_=from_, to=to, trouble=str(error))
+    return await _dry_run_page(request, from_=from_, to=to, report=report)
+
+
+async def _dry_run_page(
+    request: Request, status: int = 200, *, from_: str = "", to: str = "", report: Report | None = None,
+    trouble: str = "",
+) -> Response:  # fmt: skip
+    site: Site = request.app.state.site
+    name = request.path_params["name"]
+    await site.journeys.look()
+    saved, read = site.journeys.saved(name), site.journeys.read(name)
+    if saved is None:
+        return site.page(request, "missing.html", 404, what="")
+    said = read.said if isinstance(read, JourneyRead) else None
+    language = site.language(request)
+    today = site.now().astimezone(ZoneInfo(site.settings.timezone)).date()
+    return site.page(
+        request, "dry_run.html", status, name=name, saved=saved, said=said, report=report, trouble=trouble,
+        title=title_of_journey(name, said, language.code), from_=from_ or f"{today - timedelta(days=DRY_DAYS)}",
+        to=to or f"{today}", sentences={step.step: step_sentence(step, language.code) for step in said.steps}
+        if said is not None else {},
+    )  # fmt: skip
