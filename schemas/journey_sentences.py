@@ -88,6 +88,7 @@ class Words(NamedTuple):
     exit: str
     exit_because: str
     go: str
+    go_once: str
     go_times: str
 
 
@@ -112,7 +113,7 @@ _ENGLISH = Words(
     set="Set {name} to {value}", unset="Forget {name}",
     tag="Add the tag {}", untag="Take the tag {} off", call="Call {}", ticket="Open a ticket: {}",
     task="Give somebody a task: {}", exit="She leaves", exit_because="She leaves: {}", go="Go to {}",
-    go_times="Go to {step}, at most {n} times",
+    go_once="Go to {step}, at most once", go_times="Go to {step}, at most {n} times",
 )  # fmt: skip
 
 _CHINESE = Words(
@@ -133,7 +134,7 @@ _CHINESE = Words(
     learns="比例随目标达成情况调整", set="把{name}设为{value}", unset="清除{name}",
     tag="加上标签{}", untag="去掉标签{}", call="调用{}", ticket="创建工单：{}",
     task="创建任务：{}", exit="离开旅程", exit_because="离开旅程：{}", go="转到{}",
-    go_times="转到{step}，最多 {n} 次",
+    go_once="转到{step}，最多 1 次", go_times="转到{step}，最多 {n} 次",
 )  # fmt: skip
 
 LANGUAGES = {"en": _ENGLISH, "zh": _CHINESE}
@@ -220,7 +221,9 @@ def step_sentence(step: AnyStep, language: str = "en") -> str:
             return words.exit_because.format(step.exit) if step.exit else words.exit
         case GoStep():
             told = quoted(step.go, language)
-            return words.go.format(told) if step.times is None else words.go_times.format(step=told, n=step.times)
+            if step.times is None:
+                return words.go.format(told)
+            return (words.go_once if step.times == 1 else words.go_times).format(step=told, n=step.times)
 
 
 def share(step: SplitStep, to: str) -> str:

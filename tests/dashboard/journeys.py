@@ -9,8 +9,14 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
+from config.journeys import read_limits
+from schemas.event import encode_event
+from schemas.intake import Arrival, read_event
+from schemas.messages import SOURCE
 from schemas.times import to_ms
 from sinks.analytics import Analytics
+from streams.definitions import take_over_limits
+from streams.log import Outgoing
 from tests.dashboard import payloads
 from web.dashboard.pages.journeys import states_of
 from web.dashboard.site import Site
@@ -52,6 +58,7 @@ steps:
 """
 NAMES = ("basket", "news")
 CONTROL, TREATED = 130, 420
+SENT = 40  # messages that it is known of what became of them
 
 
 def hostile(text: str) -> str:
@@ -75,6 +82,7 @@ async def make(site: Site, scene: str, now: datetime) -> None:
     """Write the journeys of a scene, and the rows that people left."""
     if scene not in ("plenty", "hostile"):
         return
+    await take_over_limits(site.log, read_limits(site.settings.config), by="the test", now_ms=to_ms(now))
     text = payloads.PAYLOADS[0]
     first = {"basket": BASKET.replace("2 days", "1 day"), "news": NEWS} if scene == "plenty" else {}
     last = {"basket": BASKET} if scene == "plenty" else {"basket": hostile(text)}
@@ -89,6 +97,35 @@ async def make(site: Site, scene: str, now: datetime) -> None:
     people = [row["person"] for row in await site.analytics.query(query)]
     ways = [*_ways(people, now)] if scene == "plenty" else [*_hostile_ways(people, text, now)]
     await _store(site.analytics, site.workspace, ways)
+    if scene == "plenty":
+        await _read(site, people[0], now)
+
+
+async def _read(site: Site, key: str, now: datetime) -> None:
+    """Of the messages that were sent one is opened and clicked, one opened, and one fetched by a program."""
+    query = "SELECT id FROM messages_list WHERE ordered_by = 'journey basket' AND template = 'come_back' " \
+            "AND state = 'sent' ORDER BY id LIMIT 3"  # fmt: skip
+    first, second, third = [row["id"] for row in await site.analytics.query(query)]
+    said = ((first, "Message Opened", {}), (first, "Message Clicked", {}), (second, "Message Opened", {}),
+            (third, "Message Opened", {"machine": "proxy"}))  # fmt: skip
+    arrival = Arrival(workspace=site.workspace, source=SOURCE, received_at=now)
+    for number, (id_, event, more) in enumerate(said):
+        body = {"type": "track", "event": event, "userId": key.partition(":")[2], "messageId": f"read-{number}",
+                "properties": {"message_id": id_, **more}}  # fmt: skip
+        read = read_event(json.dumps(body).encode(), "", arrival)
+        await site.log.append("events", [Outgoing(read.key.encode(), encode_event(read))])
+    while not (await site.freshness()).is_current:  # noqa: ASYNC110 (as in world.py)
+        await asyncio.sleep(0.1)
+
+
+def _message(workspace: str, number: int, key: str, at: datetime, facts: dict[str, Any]) -> dict[str, Any]:
+    """What became of one that it sent."""
+    state, why = (("sent", ""), ("sent", ""), ("failed", "550 no such user"), ("withheld", "bounced"))[number % 4]
+    return {"workspace": workspace, "key": key, "id": facts["message"], "template": facts["template"],
+            "template_version": "1", "channel": facts["channel"], "via": "outbox", "kind": "marketing", "topic": "",
+            "state": state, "why": why, "attempts": 1, "address": "a@mail.example", "reference": "",
+            "ordered_by": "journey basket", "ordered_at": at, "changed_at": at, "due_at": None, "version": 1,
+            "is_deleted": 0}  # fmt: skip
 
 
 Told = tuple[str, datetime, dict[str, Any]]
@@ -136,7 +173,7 @@ def _way(dice: Random, number: int, key: str, entered: datetime, goal: datetime 
     tell("branched", "who", number=case, to=("remind", "club", "coin")[case])
     if case == 1:
         row["sent"] += 1
-        tell("proposed", "club", template="welcome", channel="email", message=f"w-{number}")
+        tell("proposed", "club", template="welcome", channel="email", message=f"{number:032x}")
         return leave("done")
     if case == 2:
         arm = dice.choice((1, 2, 2, 2))
@@ -153,7 +190,7 @@ def _way(dice: Random, number: int, key: str, entered: datetime, goal: datetime 
                 tell("refused", "remind", template="come_back", why=dice.choice(("cap", "no_consent")))
                 break
             row["sent"] += 1
-            tell("proposed", "remind", template="come_back", channel="email", message=f"r-{number}-{again}")
+            tell("proposed", "remind", template="come_back", channel="email", message=f"{again + 1}{number:031x}")
             if dice.random() < 0.1:
                 row.update(step="read_it", state=dice.choice(("waits", "held")), due_at=entered + timedelta(days=2))
                 return row, told
@@ -189,6 +226,8 @@ async def _store(analytics: Analytics, workspace: str, ways: list[Way]) -> None:
     ]  # fmt: skip
     lines += [{**lines[0], "id": f"out-{number}", "kind": "not_entered", "facts": {"version": 2, "why": "again"}}
               for number in range(9)]  # fmt: skip
-    for table, of in (("journey_runs", rows), ("decisions", lines)):
+    messages = [_message(workspace, number, row["key"], at, facts) for number, (row, told) in enumerate(ways)
+                for kind, at, facts in told if kind == "proposed"]  # fmt: skip
+    for table, of in (("journey_runs", rows), ("decisions", lines), ("messages", messages[:SENT])):
         if of:
             await analytics.insert(table, {name: [row[name] for row in of] for name in of[0]})

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.dashboard.conftest import World
+from tests.dashboard.conftest import ROOT, World
 from tests.dashboard.journeys import BASKET, CONTROL, TREATED
 from tests.dashboard.test_pages import eventually, sql, text_of
 from tests.dashboard.world import KEY
@@ -80,7 +80,7 @@ def test_the_steps_say_the_same_in_a_table(plenty: World) -> None:
 
     assert "Wait pause Wait 1 hour" in told and "reached the goal to who" in told
     assert "case 1 to club" in told and "did “Order Completed” at least 2 times in the last 9 days" in told
-    assert "stands still" in told and "1 hour 409 4 25 6%" in told
+    assert "standing still" in told and "1 hour 409 4 25 6%" in told
 
 
 def test_a_journey_says_what_it_changes_by_how_much_and_how_sure_that_is(plenty: World) -> None:
@@ -98,6 +98,13 @@ def test_what_was_not_sent_says_why(plenty: World) -> None:
 
     assert re.search(r"come_back got as many messages as a cap allows \d+ come_back has not consented \d+", told)
     assert "at entry may not enter again 9" in told
+
+
+def test_messages_say_what_became_of_them_and_how_many_were_read_by_people(plenty: World) -> None:
+    told = text_of(plenty.http.get("/journeys/basket"))
+
+    assert re.search(r"come_back E-mail \d+ \d+ 2 \d+% 1 \d+% \d+ \d+ 0", told)
+    assert "550 no such user" in told and "Nothing reaches this address." in told
 
 
 def test_people_of_older_versions_have_a_graph_of_their_own(plenty: World) -> None:
@@ -126,7 +133,7 @@ def test_her_page_shows_her_journeys_and_why(plenty: World) -> None:
 
     why, in_chinese = (plenty.http.get(unescape(link.group(1)), headers=headers) for headers in ({}, CHINESE))
 
-    assert "Abandoned basket waits Why : Abandoned basket" in text_of(page) and "at pause" in text_of(page)
+    assert "Abandoned basket waiting Why : Abandoned basket" in text_of(page) and "at pause" in text_of(page)
     assert "被遗忘的购物篮" in chinese.text
     assert "She is in basket since" in text_of(why) and "Step pause: she waits" in text_of(why)
     assert re.search("[\u4e00-\u9fff]", in_chinese.text.split("<h1>")[1].split("</h1>")[0])
@@ -135,10 +142,22 @@ def test_her_page_shows_her_journeys_and_why(plenty: World) -> None:
 
 
 def test_the_cases_of_a_journey_are_run_on_the_page(plenty: World) -> None:
-    page = plenty.http.get("/journeys/basket/tests")
+    none = plenty.http.get("/journeys/basket/tests")
+    shipped = (ROOT / "config" / "journeys" / "welcome.yaml").read_text()
+    post(plenty, "/journeys/new", {"name": "welcome", "yaml": shipped, "upon": "0", "do": "save"})
+    before = plenty.http.get("/journeys/welcome/tests")
 
-    assert "No cases yet" in page.text and "config/journeys/basket.cases.yaml" in page.text
+    told = text_of(post(plenty, "/journeys/welcome/tests", {}))
+    other = shipped.replace("welcome_help", "welcome")
+    post(plenty, "/journeys/welcome/edit", {"yaml": other, "upon": "1", "do": "save"})
+    changed = post(plenty, "/journeys/welcome/tests", {})
+
+    assert "No cases yet" in none.text and "config/journeys/basket.cases.yaml" in none.text
     assert plenty.http.get("/journeys/nowhere/tests").status_code == 404
+    assert "The cases were not run yet." in before.text
+    assert re.search(r"\d+ cases, all as expected", told)
+    assert '<span class="diff-removed">' in changed.text and "send: welcome_help" in changed.text
+    post(plenty, "/journeys/welcome/remove", {})
 
 
 # --- the editor

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+FROM_TABLES = ("coupon", "journeys")  # sections that the page has from tables
+
 
 class Earlier(msgspec.Struct):
     value: Any
@@ -101,7 +103,7 @@ class Sections(NamedTuple):
 
 def read_sections(sections: Mapping[str, Any]) -> Sections:
     """The known ones typed, all others as they are."""
-    others = {name: section for name, section in sections.items() if name != "coupon"}  # the page has them from a table
+    others = {name: section for name, section in sections.items() if name not in FROM_TABLES}
     profile, visits, orders = (
         _known(others, name, kind) for name, kind in (("profile", Profile), ("visits", Visits), ("orders", Orders))
     )
