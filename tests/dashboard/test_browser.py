@@ -292,6 +292,7 @@ def test_what_is_typed_before_the_scripts_have_come_is_looked_for(world: Worlds,
     [
         ("/segments/new", "when: {did: A, atleast: 2}", '"when.atleast": no such key here'),
         ("/templates/new", "chanel: email", '"channel": is missing'),
+        ("/journeys/new", "enter: {broadcast: nobodys}", '"steps" is missing'),
     ],
 )
 def test_what_is_written_before_the_scripts_have_come_is_checked(
@@ -350,6 +351,47 @@ def test_a_template_is_written_checked_shown_and_saved(world: Worlds, visit: Vis
     expect(page).to_have_url(re.compile(f"/templates/{name}$"))
     expect(page.locator("#history")).to_contain_text("Version 1")
     assert visitor.complaints() == []
+
+
+def test_a_journey_is_written_checked_drawn_saved_and_paused(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("little"))
+    page, name = visitor.page, f"by_hand_{time.time_ns()}"
+    visitor.open("/journeys")
+    page.get_by_role("link", name="New journey").click()
+    editor = page.get_by_label("Journey (YAML)")
+    expect(page.locator(".graph-node")).to_have_count(3)
+
+    editor.fill(editor.input_value() + "  - {step: sent, wait_until: {did: Seen, message: remnd}, at_most: 1 day}\n")
+    expect(page.locator("#verdict")).to_contain_text("remnd")
+    expect(page.locator(".gutter .is-wrong")).to_have_text("9")
+    expect(page.locator(".graph-node")).to_have_count(3)  # the last that could be drawn
+    editor.fill(editor.input_value().replace("remnd", "remind"))
+    expect(page.locator(".graph-node")).to_have_count(4)
+    expect(page.locator("#verdict")).to_contain_text("3 steps")
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Save").click()
+    expect(page).to_have_url(re.compile(f"/journeys/{name}$"))
+
+    page.get_by_role("link", name="Pause").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Pause Abandoned cart?")
+    page.get_by_role("button", name="Yes, pause it").click()
+    expect(page.get_by_role("link", name="Resume")).to_be_visible()
+    assert visitor.complaints() == []
+
+
+def test_a_journey_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:
+    visitor = visit(world("plenty"), java_script_enabled=False)
+    page = visitor.page
+    page.goto(f"{visitor.url}/journeys/news/edit")
+    text = page.get_by_label("Journey (YAML)").input_value()
+    page.get_by_label("Journey (YAML)").fill(text.replace("send: welcome", "sent: welcome"))
+
+    page.get_by_role("button", name="Save").click()
+
+    expect(page.locator("#verdict")).to_contain_text("a step has a name, as step, and exactly one of the keys")
+    page.get_by_label("Journey (YAML)").fill(text.replace("step: tell", "step: say"))
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator(".graph-node strong")).to_have_text(["Entry", "say"])
 
 
 def test_a_template_is_edited_without_scripts_too(world: Worlds, visit: Visit) -> None:
