@@ -357,7 +357,7 @@ class Findings:
     Attributes:
         lost: steps, messages and rows that are missing.
         doubled: those that are there too often, or should not be there.
-        latest_ms: how late the latest timer fired, over what it was allowed.
+        latest_ms: how long after it was due, and could fire, the latest timer did.
         wrong: in words.
     """
 
@@ -378,14 +378,14 @@ class Findings:
 
 def differences(
     truth: Truth, *, events: Sequence[Record], decisions: Sequence[Record], messages: Sequence[Record],
-    rows: Sequence[Json], may_fire_until: Callable[[int], int],
+    rows: Sequence[Json], could_fire: Callable[[int], int],
 ) -> Findings:  # fmt: skip
     """Compare the truth with the ledger, the orders and the rows.
 
     Args:
         decisions, messages: all records of these topics.
         rows: of table journey_runs, the newest of each.
-        may_fire_until: until when a timer must have fired that was due then.
+        could_fire: from when on a timer could fire that was due then.
     """
     found = Findings()
     lines = _once(found, "lines of the ledger", decisions, lambda said: said.get("processor") == "journeys")
@@ -396,7 +396,7 @@ def differences(
             due_ms = _ms(line["facts"]["due"])
             if min(_ms(line["at"]), told_ms) < due_ms:
                 found.wrong.append(f"a timer that was due {line['facts']['due']} fired {line['at']}")
-            found.latest_ms = max(found.latest_ms, told_ms - may_fire_until(due_ms))
+            found.latest_ms = max(found.latest_ms, told_ms - could_fire(due_ms))
     orders = _once(found, "orders", messages, lambda said: said.get("by", "").startswith("journey "))
     found.compare("messages", truth.orders, Counter(
         (said["by"].partition(" ")[2], said["template"], said["to"], said["at_ms"]) for said, _ in orders
