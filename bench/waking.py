@@ -88,12 +88,12 @@ def live(size: Size) -> dict[str, Any]:
         cluster.up.stop()
         last = calm.began + calm.events / rate
         first = calm.began + (last - calm.began) * WARM_UP
-        done_at = due_at + done_s
+        done_at, ended = due_at + done_s, busy.began + busy.events / size.rate
         return {
             "capacity": capacity, "proposed": latencies(probes, first, last, "proposed"),
             "state": latencies(probes, first, last),
             "before": latencies(probes, busy.began + LATE_S, due_at), "during": latencies(probes, due_at, done_at),
-            "after": latencies(probes, done_at, busy.began + busy.events / size.rate),
+            "after": latencies(probes, done_at, ended) if done_at < ended - LATE_S else None,
             "decided_s": decided_s, "done_s": done_s,
         }  # fmt: skip
 

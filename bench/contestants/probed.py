@@ -16,7 +16,6 @@ import re
 import time
 from array import array
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,14 @@ def look() -> dict[str, Seen[int]]:
 
 
 def shift(file: Path) -> None:
-    """Let it be midnight for journeys when the file says so. It is read when somebody first waits for a time of day."""
-    next_clock, shift_ms = journey_turn.next_clock, cache(lambda: int(file.read_text()) * 1000 % DAY_MS)
-    journey_turn.next_clock = lambda now_ms, *said: (  # type: ignore[attr-defined]
-        next_clock(now_ms - shift_ms(), *said) + shift_ms())
+    """Let it be midnight for journeys when the file says so; until it says anything it is as everywhere."""
+    next_clock = journey_turn.next_clock
+
+    def shifted(now_ms: int, *said: Any) -> int:
+        shift_ms = int(file.read_text() or 0) * 1000 % DAY_MS
+        return next_clock(now_ms - shift_ms, *said) + shift_ms
+
+    journey_turn.next_clock = shifted  # type: ignore[attr-defined]
 
 
 def keep(seen: Mapping[str, Seen[int]]) -> None:
