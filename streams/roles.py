@@ -503,6 +503,7 @@ def set_up_logging(level: str) -> None:
         cache_logger_on_first_use=False,
     )
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of tries that are repeated
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns where a busy machine keeps it waiting
     handler = logging.StreamHandler(_Told(sys.stderr))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
