@@ -30,8 +30,8 @@ MOST_GROWTH = 1.2  # of the cost of an event with ten times the journeys
 PEOPLE, QUICK_PEOPLE = 100_000, 300
 IDLE_S, QUICK_IDLE_S = 10.0, 0.5
 MOST_BYTES = 200  # of a timer that waits
-LIVE = waking.Size(flood=30_000, seconds=20.0, people=10_000, rate=500.0, lead_s=25.0, after_s=25.0)
 QUICK_LIVE = waking.Size(flood=1_000, seconds=2.0, people=100, rate=500.0, lead_s=12.0, after_s=2.0)
+LIVE = waking.Size(flood=30_000, seconds=20.0, people=10_000, rate=500.0, lead_s=45.0, after_s=20.0)
 MOST_RUNS = 2  # of `waiting` and `live`
 MOST_DONE_S = 10.0
 MOST_OTHERS_MS = 200.0

@@ -65,6 +65,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: Any = None
+        self.is_closed = False
         self._read = b""
         self._on_answer: Callable[[int], None] | None = None
 
@@ -95,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._answered(int(read[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_closed = True
         self._answered(0)
 
     def _answered(self, status: int) -> None:

@@ -56,8 +56,9 @@ class Job(msgspec.Struct, frozen=True):
 class Lane:
     """One connection, and the requests that wait for it."""
 
-    def __init__(self, connection: Connection, on_answer: Callable[[float, bool], None]) -> None:
-        self._connection = connection
+    def __init__(self, url: str, connection: Connection, on_answer: Callable[[float, bool], None]) -> None:
+        self._url, self._connection = url, connection
+        self._opening: asyncio.Task[None] | None = None
         self._on_answer = on_answer
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._is_busy = False
@@ -75,7 +76,14 @@ class Lane:
                 self._emptied.set_result(None)
             return
         self._is_busy = True
+        if self._connection.is_closed:  # the collector lets go of one on which nothing came for so long
+            self._opening = asyncio.get_running_loop().create_task(self._open_again())
+            return
         self._connection.send(self._waiting[0][1], self._answered)
+
+    async def _open_again(self) -> None:
+        self._connection = await Connection.open(self._url)
+        self._next()
 
     def _answered(self, status: int) -> None:
         if status in _NOT_NOW:
@@ -111,7 +119,7 @@ async def send(given: Job) -> None:
         else:
             took.append(seconds)
 
-    lanes = [Lane(await Connection.open(given.url), answered) for _ in range(given.lanes)]
+    lanes = [Lane(given.url, await Connection.open(given.url), answered) for _ in range(given.lanes)]
     gathered: list[list[bytes]] = [[] for _ in lanes]
     calls = islice(_made(given), given.skip, given.skip + given.calls)
     first = list(islice(calls, given.batch * given.lanes))  # so that it does not begin with reading a file
